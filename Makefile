@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Everything is done by a script in tools/lab; build products go to build/.
+
+LINUX ?=
+BUILD ?= build
+PLATFORM ?=
+TEST ?=
+export LINUX BUILD PLATFORM TEST
+
+lab := tools/lab
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r t d; do printf '  make %-14s %s\n' "$$t" "$$d"; done
+	@echo
+	@echo '  LINUX=DIR|TARBALL    tree: your own kernel instead of Linux 7.3 from Debian'
+	@echo '  PLATFORM=qemu-svm|bochs-vmx|bochs-svm, TEST=GLOB    check: only these'
+
+run: kernel ## the demonstration: a live guest under introspection
+	@$(lab)/run
+
+check: ## every test, on three emulated machines (about half an hour)
+	@$(lab)/check
+
+shell: kernel ## a shell in the emulated AMD machine, with this machine's files
+	@$(lab)/shell
+
+deps: ## install the Debian packages that all this needs (root)
+	@$(lab)/deps
+
+tree: deps ## fetch the kernel, apply patches/, link our files: build/linux
+	@$(lab)/tree
+
+patches: ## write the commits made in build/linux back to patches/
+	@$(lab)/patches
+
+kernel: tree ## build the lab kernel
+	@$(lab)/kernel
+
+kvmi: tree ## build the kvmi command
+	@$(lab)/kvmi
+
+lint: tree ## checkpatch, sparse, W=1, shellcheck
+	@$(lab)/lint
+
+series: tree ## the mail-ready series, in build/series-out
+	@$(lab)/series
+
+series-check: tree ## does it apply, and does every commit compile?
+	@$(lab)/series-check
+
+clean: ## remove build/; downloads and the compiler cache stay
+	rm -rf $(BUILD)
+
+.PHONY: help run check shell deps tree patches kernel kvmi lint series series-check clean
+.DEFAULT_GOAL := help
