@@ -11,7 +11,7 @@ TOP=$(cd "$LAB/../.." && pwd)
 BUILD=$(realpath -m "${BUILD:-$TOP/build}")
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/kvmi
 LOG=$BUILD/log
-LINUX_DIR=$BUILD/linux
+LINUX_DIR=${LINUX_DIR:-$BUILD/linux}
 JOBS=${JOBS:-$(nproc)}
 export BUILD JOBS
 export CCACHE_DIR=$CACHE/ccache
