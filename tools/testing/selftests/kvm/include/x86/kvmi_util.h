@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The tool's side of KVM introspection, for tests: every frame can be built by
+ * hand, wrong ones too.
+ */
+#ifndef SELFTEST_KVM_KVMI_UTIL_H
+#define SELFTEST_KVM_KVMI_UTIL_H
+
+#include <errno.h>
+#include <linux/kvm_para.h>
+#include <linux/kvmi.h>
+#include <linux/list.h>
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "kvm_util.h"
+#include "processor.h"
+
+/* Nothing in these tests takes this long, on the slowest emulator. */
+#define KVMI_TIMEOUT_MS		20000
+
+/* How long "nothing happens" is watched. */
+#define KVMI_QUIET_MS		100
+
+/* A vCPU event without payload, and the largest one. */
+#define KVMI_EVENT_SIZE		(sizeof(struct kvmi_event_hdr) + \
+				 sizeof(struct kvmi_vcpu_event))
+#define KVMI_MAX_PAYLOAD	24
+
+/* An event that came from KVM. */
+struct kvmi_ev {
+	struct kvmi_msg_hdr hdr;
+	struct kvmi_event_hdr event;
+	struct kvmi_vcpu_event common;
+	u8 payload[KVMI_MAX_PAYLOAD];
+	struct list_head entry;
+};
+
+/* The tool: the other end of the VM's socket. */
+struct kvmi_tool {
+	struct kvm_vm *vm;
+	int fd;
+	u32 seq;
+	struct list_head events;	/* that came while a reply was waited for */
+};
+
+/* Ioctls: these return 0 or an errno. */
+int kvmi_hook_errno(struct kvm_vm *vm, unsigned long cmd, int fd, u32 padding);
+int kvmi_feature_errno(struct kvm_vm *vm, unsigned long cmd, s32 id, u32 allow);
+int kvmi_unhook_errno(struct kvm_vm *vm);
+int kvmi_preunhook_errno(struct kvm_vm *vm);
+
+/* Hook with everything allowed, with nothing, by ATTACH. */
+struct kvmi_tool *kvmi_hook(struct kvm_vm *vm);
+struct kvmi_tool *kvmi_hook_bare(struct kvm_vm *vm);
+struct kvmi_tool *kvmi_attach(struct kvm_vm *vm);
+struct kvmi_tool *kvmi_adopt(struct kvm_vm *vm, int fd);
+void kvmi_unhook(struct kvm_vm *vm);
+void kvmi_close(struct kvmi_tool *tool);
+void kvmi_free(struct kvmi_tool *tool);
+
+/* Frames. */
+void kvmi_write(struct kvmi_tool *tool, const void *data, size_t len);
+u32 kvmi_send(struct kvmi_tool *tool, u16 id, const void *data, size_t len);
+bool kvmi_read(struct kvmi_tool *tool, void *data, size_t len);
+bool kvmi_recv(struct kvmi_tool *tool, struct kvmi_msg_hdr *hdr, void *data,
+	       size_t size);
+bool kvmi_readable(struct kvmi_tool *tool, int timeout_ms);
+void kvmi_expect_quiet(struct kvmi_tool *tool);
+void kvmi_expect_closed(struct kvmi_tool *tool);
+int kvmi_recv_reply(struct kvmi_tool *tool, u16 id, u32 seq, void *reply,
+		    size_t size, size_t *got);
+
+/* Commands: these return the error of the reply, 0 or -KVM_E*. */
+int kvmi_cmd_any(struct kvmi_tool *tool, u16 id, const void *req, size_t len,
+		 void *reply, size_t size, size_t *got);
+int kvmi_cmd(struct kvmi_tool *tool, u16 id, const void *req, size_t len,
+	     void *reply, size_t size);
+u32 kvmi_send_vcpu(struct kvmi_tool *tool, u16 id, u16 vcpu, const void *req,
+		   size_t len);
+int kvmi_vcpu_cmd(struct kvmi_tool *tool, u16 id, u16 vcpu, const void *req,
+		  size_t len, void *reply, size_t size);
+void kvmi_check_version(struct kvmi_tool *tool);
+int kvmi_control_vm_event(struct kvmi_tool *tool, u16 event, u8 enable);
+int kvmi_control_event(struct kvmi_tool *tool, u16 vcpu, u16 event, u8 enable);
+int kvmi_pause(struct kvmi_tool *tool, u16 vcpu, u8 wait);
+int kvmi_read_physical(struct kvmi_tool *tool, u64 gpa, void *data, u16 size);
+int kvmi_write_physical(struct kvmi_tool *tool, u64 gpa, const void *data,
+			u16 size);
+int kvmi_get_registers(struct kvmi_tool *tool, u16 vcpu, struct kvm_regs *regs);
+int kvmi_set_registers(struct kvmi_tool *tool, u16 vcpu,
+		       const struct kvm_regs *regs);
+
+/* Events. */
+bool kvmi_next_event(struct kvmi_tool *tool, struct kvmi_ev *ev);
+void kvmi_expect_event(struct kvmi_tool *tool, u16 vcpu, u16 event,
+		       struct kvmi_ev *ev);
+void kvmi_reply(struct kvmi_tool *tool, const struct kvmi_ev *ev, u8 action);
+void kvmi_reply_data(struct kvmi_tool *tool, const struct kvmi_ev *ev,
+		     u8 action, const void *data, size_t len);
+
+/* A thread that runs a vCPU until the guest says UCALL_DONE. */
+struct kvmi_runner {
+	struct kvm_vcpu *vcpu;
+	pthread_t thread;
+	pid_t tid;		/* of the thread, once it runs */
+	bool leave;		/* stop at the next EINTR */
+	bool running;		/* the thread has not ended */
+	u64 interrupted;	/* KVM_RUN was left with EINTR so often */
+	u64 synced;		/* last UCALL_SYNC of the guest */
+	u64 syncs;		/* number of them */
+	int error;		/* errno of the last KVM_RUN */
+	bool done;		/* UCALL_DONE */
+	u32 exit_reason;	/* of the last KVM_RUN, if it was no ucall */
+};
+
+void kvmi_start(struct kvmi_runner *runner, struct kvm_vcpu *vcpu);
+void kvmi_join(struct kvmi_runner *runner);
+void kvmi_interrupt(struct kvmi_runner *runner);
+void kvmi_stop(struct kvmi_runner *runner);
+void kvmi_wait_sync(struct kvmi_runner *runner, u64 at_least);
+
+/* For guests. */
+static inline u64 kvmi_guest_hypercall_args(u64 a0, u64 a1)
+{
+	u64 ret;
+
+	asm volatile("test %[amd], %[amd]\n\t"
+		     "jnz 1f\n\t"
+		     "vmcall\n\t"
+		     "jmp 2f\n\t"
+		     "1: vmmcall\n\t"
+		     "2:\n\t"
+		     : "=a"(ret)
+		     : "a"((u64)KVM_HC_XEN_HVM_OP), "D"(a0), "S"(a1),
+		       [amd] "r"((u64)host_cpu_is_amd_compatible)
+		     : "memory", "cc");
+	return ret;
+}
+
+/* Ask for an event, as an agent inside of a guest would. */
+static inline u64 kvmi_guest_hypercall(void)
+{
+	return kvmi_guest_hypercall_args(KVM_HC_XEN_HVM_OP_GUEST_REQUEST_VM_EVENT, 0);
+}
+
+#define KVMI_REQUIRE() \
+	TEST_REQUIRE(kvm_check_cap(KVM_CAP_INTROSPECTION) > 0)
+
+/* A suite in which each case has a hooked VM of its own. */
+#define KVMI_TEST_SUITE(name, vcpus)					\
+	FIXTURE(name) {							\
+		struct kvm_vm *vm;					\
+		struct kvm_vcpu *vcpu[vcpus];				\
+		struct kvmi_tool *tool;					\
+	};								\
+									\
+	FIXTURE_SETUP(name) {						\
+		self->vm = vm_create_with_vcpus(vcpus, NULL, self->vcpu); \
+		self->tool = kvmi_hook(self->vm);			\
+	}								\
+									\
+	FIXTURE_TEARDOWN(name) {					\
+		kvmi_free(self->tool);					\
+		kvm_vm_free(self->vm);					\
+	}
+
+#endif
