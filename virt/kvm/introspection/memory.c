@@ -7,6 +7,7 @@
  * longer, so that the memory of a VMM that exits is freed at once.
  */
 #include <linux/kthread.h>
+#include <linux/kvm_dirty_ring.h>
 #include <linux/kvmi_host.h>
 #include <linux/mm.h>
 #include <linux/sched/mm.h>
@@ -118,7 +119,8 @@ int kvmi_write_guest(struct kvm *kvm, gpa_t gpa, const void *data,
 	if (kvm->dirty_ring_size) {
 		if (!vcpu)
 			return KVMI_CALL_ON_VCPU;
-		if (kvm_test_request(KVM_REQ_DIRTY_RING_SOFT_FULL, vcpu))
+		/* The vCPU is about to tell the VMM, if it is full. */
+		if (kvm_dirty_ring_check_request(vcpu))
 			return -KVM_EAGAIN;
 	}
 
