@@ -50,7 +50,7 @@ telling() {
 child=
 own_group() {
 	set -m
-	"$@" &
+	"$@" 9>&- &
 	child=$!
 	set +m
 }
@@ -105,4 +105,11 @@ must_step() {
 # linux_make [ARG...]: make in the kernel tree, the way every build here does.
 linux_make() {
 	nice make -C "$LINUX_DIR" -j"$JOBS" CC='ccache gcc' HOSTCC='ccache gcc' "$@"
+}
+
+# exclusively NAME: hold a lock until this script ends, so that two of them do
+# not build in the same directory.
+exclusively() {
+	exec 9>"$BUILD/.lock-$1"
+	flock 9
 }
