@@ -48,21 +48,38 @@ telling() {
 # own_group COMMAND...: start COMMAND in the background in a process group of
 # its own, so that it can be ended with everything it started. Its id: $child.
 child=
+children=()
 own_group() {
 	set -m
 	"$@" 9>&- &
 	child=$!
 	set +m
+	children+=("$child")
 }
 
-end_child() {
-	[ -n "$child" ] || return 0
-	kill -TERM -- "-$child" 2>/dev/null || true
-	wait "$child" 2>/dev/null || true
-	child=
+# reap ID: wait for it; its status.
+reap() {
+	local id rc=0 left=()
+	wait "$1" || rc=$?
+	for id in "${children[@]}"; do
+		[ "$id" = "$1" ] || left+=("$id")
+	done
+	children=("${left[@]}")
+	return "$rc"
 }
 
-trap end_child EXIT
+end_children() {
+	local id
+	for id in "${children[@]}"; do
+		kill -TERM -- "-$id" 2>/dev/null || true
+	done
+	for id in "${children[@]}"; do
+		wait "$id" 2>/dev/null || true
+	done
+	children=()
+}
+
+trap end_children EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
@@ -87,8 +104,7 @@ step() {
 		done
 		printf '\r\033[K'
 	fi
-	wait "$child" || rc=$?
-	child=
+	reap "$child" || rc=$?
 	if [ "$rc" = 0 ]; then
 		printf '%-58s ok   %4ss\n' "$title" "$(seconds "$start")"
 	else
