@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * libkvmi: attach to a VM of another process.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+static const char parameter[] = "/sys/module/kvm/parameters/introspection";
+
+/* The process may have exchanged its file descriptor for another one meanwhile. */
+static bool is_vm(int fd)
+{
+	char path[32], link[32];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	n = readlink(path, link, sizeof(link) - 1);
+	link[n < 0 ? 0 : n] = '\0';
+
+	return strcmp(link, "anon_inode:kvm-vm") == 0;
+}
+
+static int explain_open(struct kvmi_conn *conn, const struct kvmi_vm *vm, int err)
+{
+	switch (err) {
+	case ESRCH:
+		return kvmi_fail(conn, err, KVMI_FAILURE_NO_VM, "no process %d", vm->pid);
+	case EINVAL:
+	case ENOENT:
+		return kvmi_fail(conn, err, KVMI_FAILURE_NO_VM, "%d is a thread, not a process",
+				 vm->pid);
+	default:
+		return kvmi_fail(conn, err, KVMI_FAILURE_OTHER, "pidfd_open: %s", strerror(err));
+	}
+}
+
+static int explain_getfd(struct kvmi_conn *conn, const struct kvmi_vm *vm, int err)
+{
+	switch (err) {
+	case EPERM:
+		return kvmi_fail(conn, err, KVMI_FAILURE_PERMISSION,
+				 "no permission to introspect process %d: it takes the right to ptrace it (CAP_SYS_PTRACE, or the same user where kernel.yama.ptrace_scope allows it)",
+				 vm->pid);
+	case ESRCH:
+	case EBADF:
+		return kvmi_fail(conn, err, KVMI_FAILURE_NO_VM, "the VM is gone");
+	default:
+		return kvmi_fail(conn, err, KVMI_FAILURE_OTHER, "pidfd_getfd: %s", strerror(err));
+	}
+}
+
+/* A kernel without the ioctl gives EIO to everybody but the VMM. */
+static int explain_attach(struct kvmi_conn *conn, const struct kvmi_vm *vm, int err)
+{
+	if (err == EIO && !access(parameter, F_OK))
+		return kvmi_fail(conn, err, KVMI_FAILURE_NO_VM,
+				 "the VM is dead: KVM has given it up");
+
+	switch (err) {
+	case EPERM:
+		return kvmi_fail(conn, err, KVMI_FAILURE_OFF,
+				 "introspection is switched off: load the kvm module with introspection=1, or boot with kvm.introspection=1");
+	case EIO:
+	case ENOTTY:
+		return kvmi_fail(conn, err, KVMI_FAILURE_NO_SUPPORT,
+				 "this kernel is built without KVM introspection (CONFIG_KVM_INTROSPECTION)");
+	case EEXIST:
+		return kvmi_fail(conn, err, KVMI_FAILURE_IN_USE,
+				 "the VM of process %d is being introspected by another tool", vm->pid);
+	case EOPNOTSUPP:
+		return kvmi_fail(conn, err, KVMI_FAILURE_PROTECTED,
+				 "the VM of process %d is protected from the host: it cannot be introspected",
+				 vm->pid);
+	default:
+		return kvmi_fail(conn, err, KVMI_FAILURE_OTHER,
+				 "KVM_INTROSPECTION_ATTACH: %s", strerror(err));
+	}
+}
+
+static int attach_fd(struct kvmi_conn *conn, const struct kvmi_vm *vm, int vm_fd)
+{
+	struct kvm_introspection_hook hook = { 0 };
+	int pair[2], r = 0;
+
+	/* For messages only: a random one of version 4. */
+	if (getrandom(hook.uuid, sizeof(hook.uuid), 0) < 0)
+		memcpy(hook.uuid, &vm->pid, sizeof(vm->pid));
+	hook.uuid[6] = (hook.uuid[6] & 0x0f) | 0x40;
+	hook.uuid[8] = (hook.uuid[8] & 0x3f) | 0x80;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		return kvmi_fail(conn, errno, KVMI_FAILURE_OTHER, "socketpair: %s",
+				 strerror(errno));
+
+	hook.fd = pair[1];
+	if (ioctl(vm_fd, KVM_INTROSPECTION_ATTACH, &hook))
+		r = explain_attach(conn, vm, errno);
+	close(pair[1]);
+	if (r)
+		close(pair[0]);
+	else
+		conn->sock = pair[0];
+
+	return r;
+}
+
+/**
+ * kvmi_attach - introspect a VM of another process
+ * @conn: a connection that is not connected
+ * @vm: the VM, from kvmi_find_vm() or kvmi_list_vms()
+ *
+ * Return: 0 or a negative errno
+ */
+int kvmi_attach(struct kvmi_conn *conn, const struct kvmi_vm *vm)
+{
+	int vm_fd, r;
+
+	conn->pid = vm->pid;
+	conn->pidfd = syscall(SYS_pidfd_open, vm->pid, 0);
+	if (conn->pidfd < 0)
+		return explain_open(conn, vm, errno);
+
+	vm_fd = syscall(SYS_pidfd_getfd, conn->pidfd, vm->fd, 0);
+	if (vm_fd < 0) {
+		r = explain_getfd(conn, vm, errno);
+	} else {
+		r = is_vm(vm_fd) ? attach_fd(conn, vm, vm_fd) :
+				   explain_getfd(conn, vm, EBADF);
+		/* At once: it keeps the VM alive. */
+		close(vm_fd);
+	}
+
+	if (r)
+		kvmi_close(conn);
+	return r;
+}
