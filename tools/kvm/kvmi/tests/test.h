@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Tests of kvmi that need no kernel: TAP, and a fake of KVM's end of the socket.
+ */
+#ifndef KVMI_TEST_H
+#define KVMI_TEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "lib/kvmi.h"
+
+#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
+
+/* tap.c */
+bool ok(bool passed, const char *fmt, ...) __attribute__((__format__(__printf__, 2, 3)));
+bool is_string(const char *got, const char *wanted, const char *name);
+bool is_number(long long got, long long wanted, const char *name);
+int tap_end(void);
+bool is_json(const char *text, const char *end);
+
+/* What the fake VM is like. */
+#define FAKE_MEMORY	0x304000ULL	/* its end; */
+#define FAKE_HOLE	0xa0000ULL	/* nothing from here */
+#define FAKE_HOLE_END	0x100000ULL	/* to here */
+#define FAKE_SPLIT	0x200ff8ULL	/* "split string" over two pages */
+#define FAKE_TWICE	0x203100ULL	/* "twice twice" */
+#define FAKE_EDGE	0x9fffaULL	/* "edge o" before the hole, "f hole" after it */
+#define FAKE_LAST	0x303ff8ULL	/* "the last" at the end of memory */
+
+/**
+ * struct fake - how the fake behaves
+ * @vcpus: how many
+ * @stopped: those that do not run, as bits: no answers
+ * @not_started: those that were not started, as bits
+ * @events: send so many events when they are enabled, hypercalls and breakpoints
+ *	    in turn
+ * @stray: send an unknown event before each reply
+ * @slow: write byte by byte
+ * @close_after: close the connection after so many commands, 0: never
+ * @denied: this command is not allowed, 0: all are
+ * @unhook: end the events with UNHOOK
+ */
+struct fake {
+	unsigned int vcpus;
+	unsigned int stopped;
+	unsigned int not_started;
+	unsigned int events;
+	bool stray;
+	bool slow;
+	unsigned int close_after;
+	__u16 denied;
+	bool unhook;
+};
+
+/* fake.c */
+__u8 fake_byte(__u64 gpa);
+bool fake_present(__u64 gpa);
+pid_t fake_start(const struct fake *fake, int *sock);
+pid_t peer_start(void (*peer)(int sock), int *sock);
+bool peer_end(pid_t pid);
+void must_read(int sock, void *data, size_t size);
+void must_write(int sock, const void *data, size_t size);
+void send_reply(int sock, const struct kvmi_msg_hdr *cmd, int err, const void *data, size_t size);
+void send_event(int sock, __u32 seq, __u16 event, __u16 vcpu, const void *payload, size_t size);
+
+/* The tests */
+void test_units(void);
+void test_vms(void);
+void test_library(void);
+void test_tool(const char *path);
+
+#endif

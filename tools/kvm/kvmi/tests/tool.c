@@ -1,0 +1,404 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Tests: the command itself, with the fake behind its --socket.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "test.h"
+
+#define OUTPUT	0x100000
+
+static const char *kvmi;
+static char out[OUTPUT], err[OUTPUT];
+static size_t out_len;
+
+struct run {
+	pid_t pid;
+	pid_t fake;
+	int out;
+	int err;
+};
+
+static size_t read_all(int fd, char *buf)
+{
+	size_t got = 0;
+	ssize_t n;
+
+	while ((n = read(fd, buf + got, OUTPUT - 1 - got)) > 0)
+		got += n;
+	buf[got] = '\0';
+	close(fd);
+	return got;
+}
+
+/* Start kvmi with @args (separated by spaces, '_' stands for one), with a fake or without. */
+static struct run start(const struct fake *fake, const char *args)
+{
+	char words[256], socket[16], *argv[20] = { (char *)kvmi };
+	char *word, *c, *save;
+	int sock = -1, outs[2], errs[2], n = 1;
+	struct run run = { .fake = -1 };
+
+	if (fake) {
+		run.fake = fake_start(fake, &sock);
+		snprintf(socket, sizeof(socket), "%d", sock);
+		argv[n++] = "--socket";
+		argv[n++] = socket;
+	}
+	snprintf(words, sizeof(words), "%s", args);
+	for (word = strtok_r(words, " ", &save); word; word = strtok_r(NULL, " ", &save)) {
+		for (c = word; *c; c++)
+			if (*c == '_')
+				*c = ' ';
+		argv[n++] = word;
+	}
+
+	if (pipe2(outs, O_CLOEXEC) || pipe2(errs, O_CLOEXEC))
+		exit(2);
+	run.pid = fork();
+	if (!run.pid) {
+		dup2(outs[1], STDOUT_FILENO);
+		dup2(errs[1], STDERR_FILENO);
+		if (sock >= 0)
+			fcntl(sock, F_SETFD, 0);
+		alarm(60);
+		execv(kvmi, argv);
+		_exit(127);
+	}
+	close(outs[1]);
+	close(errs[1]);
+	if (sock >= 0)
+		close(sock);
+	run.out = outs[0];
+	run.err = errs[0];
+
+	return run;
+}
+
+/* Wait for its end; returns its exit code, -1: it died, or the fake saw something wrong. */
+static int finish(const struct run *run)
+{
+	int status;
+
+	out_len = read_all(run->out, out);
+	read_all(run->err, err);
+	waitpid(run->pid, &status, 0);
+	if (run->fake > 0 && !peer_end(run->fake))
+		return -1;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static int kvmi_run(const struct fake *fake, const char *args)
+{
+	struct run run = start(fake, args);
+
+	return finish(&run);
+}
+
+static bool has(const char *text, const char *part, const char *name)
+{
+	if (ok(strstr(text, part), "%s", name))
+		return true;
+	printf("# '%s' is not in: %.300s\n", part, text);
+	return false;
+}
+
+static void test_usage(void)
+{
+	static const char * const wrong[] = {
+		"", "nonsense", "list 1", "list --live", "list --socket 3", "regs", "regs 1 2",
+		"regs -c 1x 1", "regs --vcpu 99999999 1", "dump 1", "dump 1 0", "dump 1 0 0",
+		"dump 1 0 x", "dump 1 -5 1", "dump 1 0xffffffffffffffff 2",
+		"dump --raw --json 1 0 1", "find 1", "find 1 a b", "find --hex 1 xyz",
+		"find --hex 1 abc", "find -n -1 1 x", "find --from z 1 x", "trace 1 nothing",
+		"trace --seconds x 1", "trace --seconds -1 1",
+		"pause", "pause --seconds 0 1", "resume", "info --count 1 1", "--timeout 0 list",
+		"--json", "regs --no-such-option 1", "regs -t 1", "dump --hex 1 0 1",
+	};
+	static const char * const commands[] = {
+		"list", "info", "regs", "dump", "find", "pause", "resume", "trace",
+	};
+	char args[64];
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(wrong); i++) {
+		int r = kvmi_run(NULL, wrong[i]);
+
+		ok(r == 2 && *err && (!*out || *out == '{'), "wrong usage: kvmi %s", wrong[i]);
+	}
+
+	for (i = 0; i < ARRAY_SIZE(commands); i++) {
+		snprintf(args, sizeof(args), "%s --help", commands[i]);
+		is_number(kvmi_run(NULL, args), 0, args);
+		snprintf(args, sizeof(args), "Usage: kvmi %s", commands[i]);
+		has(out, args, "says how");
+	}
+	is_number(kvmi_run(NULL, "--help"), 0, "--help");
+	has(out, "trace PID", "lists the commands");
+	is_number(kvmi_run(NULL, "--version"), 0, "--version");
+	has(out, "protocol version 1\n", "and that of the protocol");
+
+	is_number(kvmi_run(NULL, "regs 2147483647"), 3, "no such process");
+	has(err, "kvmi: no process 2147483647\n", "it says so");
+	is_number(kvmi_run(NULL, "regs --json no_such_name"), 3, "no such name");
+	has(out, "{\"error\":{\"code\":3,\"name\":\"no-vm\",\"text\":\"no VM has the name no such name\"}}\n",
+	    "for machines");
+	snprintf(args, sizeof(args), "info %d", getpid());
+	is_number(kvmi_run(NULL, args), 3, "a process without VM");
+	is_number(kvmi_run(NULL, "list --json"), 0, "list");
+	ok(is_json(out, "\n"), "is JSON");
+	is_number(kvmi_run(NULL, "info --socket 99"), 10, "a socket that is none");
+}
+
+static void test_info(void)
+{
+	struct fake fake = { .vcpus = 2 };
+
+	is_number(kvmi_run(&fake, "info"), 0, "info");
+	has(out, "below 0x304000", "the end of memory");
+	has(out, "2500.000 MHz", "the TSC");
+	has(out, "get-version", "what it can");
+	is_number(kvmi_run(&fake, "info --json"), 0, "info --json");
+	ok(is_json(out, "\n"), "is JSON");
+	has(out, "\"vcpus\":2,", "with the vCPUs");
+	fake.stopped = 3;
+	is_number(kvmi_run(&fake, "info --timeout 0.05"), 0, "info on a stopped VM");
+	has(err, "no answer from vCPU 0", "says what it lacks");
+	fake = (struct fake){ .vcpus = 1, .denied = KVMI_VM_GET_MAX_GFN };
+	is_number(kvmi_run(&fake, "info"), 10, "a command that is not allowed");
+	has(err, "get-max-gfn: the VMM does not allow it", "says so");
+	fake = (struct fake){ .vcpus = 1, .close_after = 3 };
+	is_number(kvmi_run(&fake, "info"), 3, "the VM goes away");
+	has(err, "the VM is gone", "it says so");
+}
+
+static void test_regs(void)
+{
+	struct fake fake = { .vcpus = 3 };
+	int round;
+
+	for (round = 0; round < 3; round++) {
+		fake.slow = round == 1;
+		fake.stray = round == 2;
+		is_number(kvmi_run(&fake, "regs"), 0, "regs");
+		has(out, "vCPU 0: 64-bit mode, privilege level 0, 4-level paging\n", "the first");
+		has(out, "rip    ffffffff81000002\n", "the last");
+		has(out, "cr0    0000000080050033  [ PE MP ET NE WP AM PG ]\n", "flags");
+		has(out, "lstar            00000000c05a0082\n", "an MSR");
+		ok(!strstr(out, "\npat "), "not the one that the processor lacks");
+		is_number(kvmi_run(&fake, "regs --json -c 1"), 0, "regs of one");
+		ok(is_json(out, "\n"), "is JSON");
+		has(out, "[{\"vcpu\":1,", "only that one");
+		has(out, "\"rip\":\"0xffffffff81000001\"", "its rip");
+		ok(!strstr(out, "\"vcpu\":2"), "no other");
+	}
+	is_number(kvmi_run(&fake, "regs --live"), 0, "regs --live");
+	has(out, "rip    ffffffff81000002\n", "all of them");
+	is_number(kvmi_run(&fake, "regs -c 3"), 2, "there is no such vCPU");
+
+	fake = (struct fake){ .vcpus = 3, .stopped = 2 };
+	is_number(kvmi_run(&fake, "regs --timeout 0.1"), 9, "one is stopped");
+	has(out, "vCPU 1: does not run, its VMM has stopped it\n", "it says so");
+	has(out, "rip    ffffffff81000002\n", "and shows the others");
+	is_number(kvmi_run(&fake, "regs --live --json --timeout 0.1"), 9, "and live");
+	ok(is_json(out, "\n"), "is JSON");
+	has(out, "{\"vcpu\":1,\"error\":\"no answer from vCPU 1", "it says so");
+	fake = (struct fake){ .vcpus = 2, .not_started = 2 };
+	is_number(kvmi_run(&fake, "regs --live"), 0, "one was not started");
+	has(out, "vCPU 1: vCPU 1 was not started yet\n", "it says so");
+	fake = (struct fake){ .vcpus = 2, .close_after = 6 };
+	is_number(kvmi_run(&fake, "regs --json"), 3, "the VM goes away in the middle");
+	ok(strchr(out, '\n') && is_json(out, "\n") && is_json(strchr(out, '\n') + 1, "\n"),
+	   "whole values for machines");
+}
+
+static void test_dump(void)
+{
+	struct fake fake = { .vcpus = 1 };
+	size_t i;
+	bool good = true;
+
+	is_number(kvmi_run(&fake, "dump 0x200ff8 0x2a"), 0, "dump");
+	is_string(out,
+		  "000000200ff8  73 70 6c 69 74 20 73 74  72 69 6e 67 80 80 80 80  |split string....|\n"
+		  "000000201008  81 81 81 81 81 81 81 81  82 82 82 82 82 82 82 82  |................|\n"
+		  "000000201018  83 83 83 83 83 83 83 83  84 84                    |..........|\n"
+		  "000000201022\n", "across a page");
+	is_number(kvmi_run(&fake, "dump 0x9ffc0 0x60050"), 0, "dump around the hole");
+	is_string(out,
+		  "00000009ffc0  f8 f8 f8 f8 f8 f8 f8 f8  f9 f9 f9 f9 f9 f9 f9 f9  |................|\n"
+		  "00000009ffd0  fa fa fa fa fa fa fa fa  fb fb fb fb fb fb fb fb  |................|\n"
+		  "00000009ffe0  fc fc fc fc fc fc fc fc  fd fd fd fd fd fd fd fd  |................|\n"
+		  "00000009fff0  fe fe fe fe fe fe fe fe  ff ff 65 64 67 65 20 6f  |..........edge o|\n"
+		  "0000000a0000  -- no memory: 393216 bytes --\n"
+		  "000000100000  66 20 68 6f 6c 65 00 00  00 00 00 00 00 00 00 00  |f hole..........|\n"
+		  "000000100010\n", "with the hole told once");
+	is_number(kvmi_run(&fake, "dump --live 0x2000 4K"), 0, "dump a page of zeroes");
+	is_string(out,
+		  "000000002000  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|\n"
+		  "*\n"
+		  "000000003000\n", "folded");
+	is_number(kvmi_run(&fake, "dump --raw 0x1ff000 0x12345"), 0, "dump --raw");
+	for (i = 0; i < 0x12345 && out_len == 0x12345; i++)
+		good &= (__u8)out[i] == fake_byte(0x1ff000 + i);
+	ok(good && out_len == 0x12345, "every byte");
+	is_number(kvmi_run(&fake, "dump --json 0x9fffe 0x60004"), 0, "dump --json");
+	is_string(out,
+		  "{\"gpa\":\"0x9fffe\",\"length\":393220,\"memory\":[{\"gpa\":\"0x9fffe\",\"data\":\"206f\"},{\"gpa\":\"0xa0000\",\"hole\":393216},{\"gpa\":\"0x100000\",\"data\":\"6620\"}]}\n",
+		  "for machines");
+}
+
+static void test_find(void)
+{
+	struct fake fake = { .vcpus = 1 };
+
+	is_number(kvmi_run(&fake, "find split_string"), 0, "find across a page");
+	has(out, "000000200ff8  split string\n", "its address");
+	has(err, "kvmi: 1 match in", "once");
+	fake.slow = true;
+	is_number(kvmi_run(&fake, "find twice --from 0x203000"), 0, "find");
+	is_string(out, "000000203100  twice twice\n000000203106  twice twice\n",
+		  "both, with what is around");
+	fake.slow = false;
+	is_number(kvmi_run(&fake, "find twice -n 1"), 0, "find one");
+	is_string(out, "000000203100  twice twice\n", "the first");
+	has(err, "there may be more", "it says so");
+	is_number(kvmi_run(&fake, "find edge_of_hole"), 1, "nothing across a hole");
+	is_string(out, "", "no output");
+	is_number(kvmi_run(&fake, "find the_last --pause"), 0, "at the very end of memory");
+	is_string(out, "000000303ff8  the last\n", "its address");
+	is_number(kvmi_run(&fake, "find --hex 73706c69_7420"), 0, "find bytes");
+	has(out, "000000200ff8", "the address");
+	is_number(kvmi_run(&fake, "find --from 0x202000 split"), 1, "not below --from");
+	is_number(kvmi_run(&fake, "find --to 0x200000 split"), 1, "not above --to");
+	is_number(kvmi_run(&fake, "find --from 1T split"), 2, "outside of memory");
+	is_number(kvmi_run(&fake, "find --json twice"), 0, "find --json");
+	ok(is_json(out, "\n"), "is JSON");
+	has(out, "{\"matches\":[{\"gpa\":\"0x203100\",\"text\":\"twice twice\"},", "with the matches");
+	has(out, "\"count\":2,\"complete\":true", "and how many");
+	is_number(kvmi_run(&fake, "find --json nothing"), 1, "nothing, for machines");
+	has(out, "{\"matches\":[],\"count\":0", "an empty list");
+	fake.close_after = 100;
+	is_number(kvmi_run(&fake, "find --json twice"), 3, "the VM goes away in the middle");
+	ok(is_json(out, "\n"), "is JSON nevertheless");
+}
+
+static int count_lines(const char *text, const char *part)
+{
+	int n = 0;
+
+	while ((text = strstr(text, part))) {
+		n++;
+		text++;
+	}
+	return n;
+}
+
+static bool all_json(const char *text)
+{
+	for (; *text; text = strchr(text, '\n') + 1)
+		if (!is_json(text, "\n"))
+			return false;
+	return true;
+}
+
+static void test_trace(void)
+{
+	struct fake fake = { .vcpus = 2, .events = 5 };
+	struct run run;
+
+	is_number(kvmi_run(&fake, "trace -n 5"), 0, "trace");
+	is_number(count_lines(out, "  hypercall   vcpu 0  rip 0000000000401"), 3, "hypercalls");
+	is_number(count_lines(out, "  breakpoint  vcpu 0  rip 0000000000401"), 2, "breakpoints");
+	has(out, "gpa 5000  length 1\n", "their payload");
+	has(out, "cr3 0000000001234000  cpl 3", "and state");
+	has(out, "\n5 events in ", "the numbers");
+	has(out, "unhook 0 hypercall 3 breakpoint 2\n", "by event");
+
+	fake.slow = true;
+	is_number(kvmi_run(&fake, "trace --json -n 4 hypercall breakpoint"), 0, "trace --json");
+	ok(all_json(out), "a value a line");
+	has(out, "\"event\":\"hypercall\",\"seq\":1,\"vcpu\":0,", "an event");
+	has(out, "\"rdx\":\"0xc0de0001\"", "with registers");
+	has(out, "\"gpa\":\"0x5000\",\"length\":1}", "and payload");
+	has(out, "{\"summary\":{\"seconds\":", "the numbers");
+	fake.slow = false;
+
+	fake.unhook = true;
+	is_number(kvmi_run(&fake, "trace"), 0, "the VMM unhooks");
+	has(out, "  unhook\n", "it is shown");
+	has(out, "\n6 events in ", "and ends the trace");
+	fake.unhook = false;
+
+	is_number(kvmi_run(&fake, "trace --seconds 0.3"), 0, "trace for some time");
+	has(out, "\n5 events in 0.", "all there were");
+
+	fake.events = 0;
+	is_number(kvmi_run(&fake, "trace -n 2 pause"), 0, "trace pauses");
+	is_number(count_lines(out, "  pause       vcpu "), 2, "one a vCPU");
+
+	fake.not_started = 2;
+	fake.events = 1;
+	is_number(kvmi_run(&fake, "trace -n 1"), 0, "one vCPU was not started");
+	fake = (struct fake){ .vcpus = 2, .stopped = 2, .events = 1 };
+	is_number(kvmi_run(&fake, "trace -n 1 -t 0.1"), 0, "one vCPU is stopped");
+	has(err, "vCPU 1 does not run", "it says so");
+
+	/* Commands before the end: version, unhook, count, 2 events of 1 vCPU */
+	fake = (struct fake){ .vcpus = 1, .events = 3, .close_after = 5 };
+	is_number(kvmi_run(&fake, "trace"), 3, "the VM goes away");
+	has(out, "\n3 events in ", "the numbers nevertheless");
+	has(err, "the VM is gone", "and why");
+
+	fake = (struct fake){ .vcpus = 2, .events = 2 };
+	run = start(&fake, "trace");
+	usleep(300000);
+	kill(run.pid, SIGINT);
+	is_number(finish(&run), 0, "^C ends a trace");
+	has(out, "\n2 events in ", "with the numbers");
+}
+
+static void test_hold(void)
+{
+	struct fake fake = { .vcpus = 2 };
+	struct run run;
+
+	is_number(kvmi_run(&fake, "pause --seconds 0.2"), 0, "pause for some time");
+	is_string(out, "paused\nrunning\n", "it says when");
+	is_number(kvmi_run(&fake, "pause --json --seconds 0.1"), 0, "pause --json");
+	ok(all_json(out), "a value a line");
+	is_number(kvmi_run(&fake, "pause --daemon"), 10, "no daemon without a PID");
+
+	run = start(&fake, "pause");
+	usleep(200000);
+	kill(run.pid, SIGTERM);
+	is_number(finish(&run), 0, "a signal ends it");
+	is_string(out, "paused\nrunning\n", "it says when");
+
+	fake.close_after = 5;
+	is_number(kvmi_run(&fake, "pause"), 3, "the VM goes away");
+	is_string(out, "paused\n", "while it is paused");
+	fake = (struct fake){ .vcpus = 2, .denied = KVMI_VM_PAUSE_VCPU };
+	is_number(kvmi_run(&fake, "pause"), 10, "pausing is not allowed");
+	is_string(out, "", "so it is not paused");
+	is_number(kvmi_run(&fake, "resume"), 2, "resume needs a VM");
+}
+
+void test_tool(const char *path)
+{
+	kvmi = path;
+
+	test_usage();
+	test_info();
+	test_regs();
+	test_dump();
+	test_find();
+	test_trace();
+	test_hold();
+}

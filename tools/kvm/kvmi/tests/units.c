@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Tests: numbers, JSON, searching.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "json.h"
+#include "search.h"
+#include "test.h"
+#include "tool.h"
+
+static void test_numbers(void)
+{
+	static const struct {
+		const char *text;
+		__u64 value;
+	} good[] = {
+		{ "0", 0 }, { "10", 10 }, { "010", 10 }, { "0x10", 16 }, { "0XfF", 255 },
+		{ "4K", 4096 }, { "0x1k", 1024 }, { "2M", 2 << 20 }, { "3G", 3ULL << 30 },
+		{ "1T", 1ULL << 40 }, { "0xffffffffffffffff", ~0ULL },
+		{ "18446744073709551615", ~0ULL }, { "16777215T", 16777215ULL << 40 },
+	};
+	static const char * const bad[] = {
+		"", "x", "0x", "-1", "+1", " 1", "1 ", "1KK", "1Q", "0xg", "18446744073709551616",
+		"0x10000000000000000", "16777216T", "--1", "0x-1", "1.5",
+	};
+	__u64 value;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(good); i++)
+		ok(parse_number(good[i].text, &value) && value == good[i].value,
+		   "number '%s'", good[i].text);
+	for (i = 0; i < ARRAY_SIZE(bad); i++)
+		ok(!parse_number(bad[i], &value), "no number: '%s'", bad[i]);
+}
+
+static void test_hex(void)
+{
+	__u8 bytes[4];
+	size_t len = sizeof(bytes);
+
+	ok(parse_hex_bytes("de AD be0f", bytes, &len) && len == 4 &&
+	   !memcmp(bytes, "\xde\xad\xbe\x0f", 4), "bytes");
+	len = sizeof(bytes);
+	ok(!parse_hex_bytes("de a", bytes, &len), "half a byte");
+	len = sizeof(bytes);
+	ok(!parse_hex_bytes("0x12", bytes, &len), "no digit");
+	len = sizeof(bytes);
+	ok(!parse_hex_bytes("0011223344", bytes, &len), "too many bytes");
+	len = sizeof(bytes);
+	ok(!parse_hex_bytes(" ", bytes, &len), "no bytes");
+}
+
+static void test_json(void)
+{
+	static const struct {
+		const char *in;
+		const char *out;
+	} strings[] = {
+		{ "plain", "\"plain\"\n" },
+		{ "", "\"\"\n" },
+		{ "a\"b\\c/", "\"a\\\"b\\\\c/\"\n" },
+		{ "\n\t\r\x01\x1f\x7f", "\"\\n\\t\\u000d\\u0001\\u001f\\u007f\"\n" },
+		{ "\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80",
+		  "\"\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80\"\n" },
+		/* Stray, overlong, surrogate, beyond the last, cut off */
+		{ "\x80 \xff \xc0\xaf", "\"\\ufffd \\ufffd \\ufffd\\ufffd\"\n" },
+		{ "\xed\xa0\x80", "\"\\ufffd\\ufffd\\ufffd\"\n" },
+		{ "\xf4\x90\x80\x80", "\"\\ufffd\\ufffd\\ufffd\\ufffd\"\n" },
+		{ "\xe2\x82", "\"\\ufffd\\ufffd\"\n" },
+	};
+	struct json json = { 0 };
+	char *text = NULL;
+	size_t i, size;
+
+	for (i = 0; i < ARRAY_SIZE(strings); i++) {
+		json.file = open_memstream(&text, &size);
+		json_array(&json, NULL);
+		json_string(&json, NULL, strings[i].in);
+		json_end(&json);
+		fclose(json.file);
+		/* What is between the brackets */
+		text[size - 2] = '\n';
+		text[size - 1] = '\0';
+		is_string(text + 1, strings[i].out, "JSON string");
+		free(text);
+	}
+
+	json.file = open_memstream(&text, &size);
+	json_object(&json, NULL);
+	json_string(&json, "s", "x");
+	json_number(&json, "n", -5);
+	json_hex(&json, "h", ~0ULL);
+	json_array(&json, "a");
+	json_bool(&json, NULL, true);
+	json_null(&json, NULL);
+	json_object(&json, NULL);
+	json_end(&json);
+	json_end(&json);
+	json_double(&json, "d", 1.5);
+	json_bytes(&json, "b", (const __u8 *)"\x01\xfe", 2);
+	json_end(&json);
+	fclose(json.file);
+	is_string(text, "{\"s\":\"x\",\"n\":-5,\"h\":\"0xffffffffffffffff\",\"a\":[true,null,{}],\"d\":1.500000,\"b\":\"01fe\"}\n",
+		  "JSON object");
+	ok(is_json(text, "\n"), "the checker takes it");
+	free(text);
+}
+
+static bool count(void *arg, __u64 gpa)
+{
+	(void)gpa;
+	++*(int *)arg;
+	return false;
+}
+
+static bool remember(void *arg, __u64 gpa)
+{
+	*(__u64 *)arg = gpa;
+	return true;
+}
+
+/* How often it is found in @text when that comes in pieces of @piece bytes */
+static int matches(const char *needle, const char *text, size_t piece)
+{
+	size_t at, len = strlen(text);
+	int found = 0;
+	struct search search = {
+		.needle = (const __u8 *)needle, .len = strlen(needle),
+		.found = count, .arg = &found,
+	};
+
+	for (at = 0; at < len; at += piece)
+		search_more(&search, 0x1000 + at, (const __u8 *)text + at,
+			    len - at < piece ? len - at : piece);
+	return found;
+}
+
+static void test_search(void)
+{
+	static const struct {
+		const char *needle;
+		const char *text;
+		int found;
+	} cases[] = {
+		{ "abc", "xxabcxxabcabcx", 3 }, { "aa", "aaaa", 3 }, { "a", "banana", 3 },
+		{ "abab", "abababab", 3 }, { "long needle", "a long needle", 1 },
+		{ "nothing", "is here", 0 }, { "end", "the end", 1 }, { "start", "start", 1 },
+		{ "longer than the text", "short", 0 },
+	};
+	__u64 gpa = 0;
+	struct search search = {
+		.needle = (const __u8 *)"split", .len = 5, .found = remember, .arg = &gpa,
+	};
+	size_t i, piece;
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		bool all = true;
+
+		for (piece = 1; piece <= strlen(cases[i].text) + 1; piece++)
+			all &= matches(cases[i].needle, cases[i].text, piece) == cases[i].found;
+		ok(all, "'%s' in '%s', in pieces of any size", cases[i].needle, cases[i].text);
+	}
+
+	ok(!search_more(&search, 0x0ffd, (const __u8 *)"spl", 3), "half of it");
+	ok(search_more(&search, 0x1000, (const __u8 *)"it!", 3) && gpa == 0xffd,
+	   "the other half: the address is that of the first");
+
+	search.tail_len = 0;
+	search_more(&search, 0x0ffd, (const __u8 *)"spl", 3);
+	ok(!search_more(&search, 0x2000, (const __u8 *)"it!", 3), "not across a hole");
+}
+
+void test_units(void)
+{
+	test_numbers();
+	test_hex();
+	test_json();
+	test_search();
+}
