@@ -64,7 +64,7 @@ int pause_vm(struct tool *tool, int vcpu)
 	if (r < 0)
 		return fail_conn(tool);
 	if (r)
-		note("%d vCPU%s not run: the VMM has stopped it", r, r == 1 ? " does" : "s do");
+		note("%d vCPU%s not run: the VMM has stopped the VM", r, r == 1 ? " does" : "s do");
 
 	return 0;
 }

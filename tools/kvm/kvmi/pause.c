@@ -119,9 +119,10 @@ static int run_pause(struct tool *tool, int argc, char **argv)
 		}
 	} else {
 		say(tool, "paused", getpid());
-		if (!tool->json)
-			note("^C%s%s lets it go on", record < 0 ? "" : " or 'kvmi resume' ",
-			     record < 0 || !tool->which ? "" : tool->which);
+		if (!tool->json && record >= 0)
+			note("^C or 'kvmi resume %s' lets it go on", tool->which);
+		else if (!tool->json)
+			note("^C lets it go on");
 	}
 
 	r = hold(tool);

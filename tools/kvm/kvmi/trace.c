@@ -34,6 +34,7 @@ struct trace {
 	enum state (*states)[KVMI_NEXT_VCPU_EVENT];
 	double begin;
 	bool unhooked;
+	unsigned int late;	/* the last vCPU that was told not to run */
 	bool cannot[KVMI_NEXT_VCPU_EVENT];
 };
 
@@ -80,8 +81,10 @@ static int enable_event(struct trace *trace, unsigned int vcpu, __u16 event)
 		*state = ON;
 		return 0;
 	case -ETIMEDOUT:
-		note("vCPU %u does not run, its VMM has stopped it: traced as soon as it does",
-		     vcpu);
+		if (trace->late != vcpu)
+			note("vCPU %u does not run, its VMM has stopped it: traced as soon as it does",
+			     vcpu);
+		trace->late = vcpu;
 		kvmi_set_timeout(conn, 100);
 		*state = ON;
 		return 0;
@@ -303,7 +306,7 @@ static void summary(struct trace *trace)
 
 static int run(struct tool *tool, int argc, char **argv)
 {
-	struct trace trace = { .tool = tool };
+	struct trace trace = { .tool = tool, .late = -1 };
 	int r;
 
 	r = parse_events(&trace, argc, argv);
