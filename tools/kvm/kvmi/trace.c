@@ -114,8 +114,10 @@ static int enable_events(struct trace *trace)
 	if (nr > trace->vcpus) {
 		void *states = realloc(trace->states, nr * sizeof(*trace->states));
 
-		if (!states)
-			return -ENOMEM;
+		if (!states) {
+			note("out of memory: vCPU %u is not traced", trace->vcpus);
+			return 0;
+		}
 		trace->states = states;
 		memset(&trace->states[trace->vcpus], 0,
 		       (nr - trace->vcpus) * sizeof(*trace->states));
@@ -200,11 +202,19 @@ static void print_json(struct json *out, const struct kvmi_event *event, double 
 	json_end(out);
 }
 
+static bool has_enough(const struct trace *trace)
+{
+	return trace->tool->count > 0 && trace->events >= trace->tool->count;
+}
+
 /* The guest waits: answer first. */
 static int handle(struct trace *trace, const struct kvmi_event *event)
 {
 	int r = kvmi_reply_event(trace->tool->conn, event, KVMI_EVENT_ACTION_CONTINUE, NULL, 0);
 	double time = now() - trace->begin;
+
+	if (has_enough(trace))
+		return r;
 
 	if (event->id < KVMI_NEXT_VCPU_EVENT)
 		trace->counts[event->id]++;
@@ -225,7 +235,7 @@ static bool is_over(const struct trace *trace)
 {
 	const struct tool *tool = trace->tool;
 
-	return trace->unhooked || (tool->count > 0 && trace->events >= tool->count) ||
+	return trace->unhooked || has_enough(trace) ||
 	       (tool->seconds > 0 && now() - trace->begin >= tool->seconds);
 }
 
@@ -253,7 +263,7 @@ static int loop(struct trace *trace)
 	return r == -EINTR ? 0 : r;
 }
 
-/* No new events, and those that are here are answered and count. */
+/* No new events, and those that are here are answered. */
 static int end(struct trace *trace)
 {
 	struct kvmi_conn *conn = trace->tool->conn;

@@ -321,6 +321,9 @@ static void test_trace(void)
 	has(out, "\n5 events in ", "the numbers");
 	has(out, "unhook 0 hypercall 3 breakpoint 2\n", "by event");
 
+	is_number(kvmi_run(&fake, "trace -n 3"), 0, "trace 3 of 5");
+	has(out, "\n3 events in ", "no more than that");
+
 	fake.slow = true;
 	is_number(kvmi_run(&fake, "trace --json -n 4 hypercall breakpoint"), 0, "trace --json");
 	ok(all_json(out), "a value a line");
