@@ -38,11 +38,21 @@ fail_story() {
 	exit 1
 }
 
+# typed WORD...: a command as one would type it.
+typed() {
+	local word line=''
+	for word; do
+		[[ $word != *' '* ]] || word="'$word'"
+		line+=" $word"
+	done
+	printf '     $%s\n' "$line"
+}
+
 # show COMMAND...: run it as a user would, and show that. Its output is in $out.
 out=
 show() {
 	local rc=0
-	printf '     $ %s\n' "$*"
+	typed "$@"
 	out=$("$@" 2>&1) || rc=$?
 	printf '%s\n' "$out" | ${shorten:-cat} | quote
 	return "$rc"
