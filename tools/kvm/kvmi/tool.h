@@ -6,10 +6,8 @@
 #define KVMI_TOOL_H
 
 #include "json.h"
+#include "lib/compiler.h"
 #include "lib/kvmi.h"
-
-#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
-#define __printf(a, b)	__attribute__((__format__(__printf__, a, b)))
 
 /* Exit codes, as --help tells them. */
 enum {

@@ -82,7 +82,7 @@ static int enable_event(struct trace *trace, unsigned int vcpu, __u16 event)
 		return 0;
 	case -ETIMEDOUT:
 		if (trace->late != vcpu)
-			note("vCPU %u does not run, its VMM has stopped it: traced as soon as it does",
+			note("vCPU %u does not run: it is traced as soon as it does",
 			     vcpu);
 		trace->late = vcpu;
 		kvmi_set_timeout(conn, 100);

@@ -74,7 +74,8 @@ static int explain_attach(struct kvmi_conn *conn, const struct kvmi_vm *vm, int 
 				 "this kernel is built without KVM introspection (CONFIG_KVM_INTROSPECTION)");
 	case EEXIST:
 		return kvmi_fail(conn, err, KVMI_FAILURE_IN_USE,
-				 "the VM of process %d is being introspected by another tool", vm->pid);
+				 "the VM of process %d is being introspected by another tool",
+				 vm->pid);
 	case EOPNOTSUPP:
 		return kvmi_fail(conn, err, KVMI_FAILURE_PROTECTED,
 				 "the VM of process %d is protected from the host: it cannot be introspected",

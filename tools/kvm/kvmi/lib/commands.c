@@ -25,7 +25,7 @@ static int refused(struct kvmi_conn *conn, __u16 id, int vcpu, int err)
 	case EPERM:
 		return kvmi_fail(conn, err, KVMI_FAILURE_OTHER,
 				 "%s%s: the VMM does not allow it", name, who);
-	case ENOSYS:
+	case KVM_ENOSYS:
 		return kvmi_fail(conn, err, KVMI_FAILURE_OTHER,
 				 "%s: this kernel does not have it", name);
 	case EPROTO:

@@ -163,7 +163,7 @@ static void take_reply(struct kvmi_conn *conn, const struct kvmi_msg_hdr *hdr,
 
 	*link = call->next;
 	call->done = true;
-	call->err = ec->err == -KVM_ENOSYS ? -ENOSYS : ec->err;
+	call->err = ec->err;
 	if (call->err)
 		return;
 

@@ -7,10 +7,8 @@
 
 #include <sys/uio.h>
 
+#include "compiler.h"
 #include "kvmi.h"
-
-#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
-#define __printf(a, b)	__attribute__((__format__(__printf__, a, b)))
 
 /* Room for a few messages: fewer system calls when replies are pipelined. */
 #define KVMI_BUFFER	(8 * (sizeof(struct kvmi_msg_hdr) + KVMI_MSG_SIZE))

@@ -3,8 +3,8 @@
  * libkvmi: introspect a KVM VM, see Documentation/virt/kvm/kvmi.rst.
  *
  * A connection belongs to one thread. Functions return 0 (or a count) on
- * success and a negative errno on failure; kvmi_strerror() then has a sentence
- * for people. The errors that callers tell apart:
+ * success and a negative errno, or what KVM says, on failure; kvmi_strerror()
+ * then has a sentence for people. The errors that callers tell apart:
  *
  *	-ETIMEDOUT	no answer in time: the vCPU is not in KVM_RUN, the VMM has
  *			stopped it. A command stays queued and is carried out
@@ -13,7 +13,7 @@
  *	-ENOENT		no such guest page, CPUID leaf, ...
  *	-EPERM		the VMM does not allow it
  *	-EBUSY		too much of it is pending
- *	-ENOSYS		this kernel does not know the command
+ *	-KVM_ENOSYS	this kernel does not know the command
  *	-EINTR		interrupted, see kvmi_set_interrupt()
  *	-ECONNRESET	the connection ended; nothing works any more
  *	-EPROTO		KVM sent nonsense; nothing works any more

@@ -118,7 +118,8 @@ static void test_wires(void)
 	expect_wire(3, 8, "\1\0\0\0\0\0\0\0");
 	expect_wire(5, 16, "\1\0\0\0\0\0\0\0\5\0\1\0\0\0\0\0");
 	expect_wire(7, 20, "\1\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\x82\0\0\xc0");
-	expect_wire(9, 152, "\1\0\0\0\0\0\0\0\x22\x11\0\0\0\0\0\0\x33\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+	expect_wire(9, 152, "\1\0\0\0\0\0\0\0\x22\x11\0\0\0\0\0\0\x33\0\0\0\0\0\0\0"
+		    "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
 	expect_wire(11, 16, "\1\0\0\0\0\0\0\0\2\0\0\x80\7\0\0\0");
 
 	conn = connect_peer(watch_wires, &pid);
@@ -192,7 +193,7 @@ static void test_replies(void)
 	is_number(kvmi_get_vcpu_count(conn, &count), -EPROTO, "a short reply");
 	is_number(kvmi_get_vcpu_count(conn, &count), 0, "a long reply");
 	is_number(count, 7, "its beginning counts");
-	is_number(kvmi_get_tsc_speed(conn, 0, &hz), -ENOSYS, "-KVM_ENOSYS");
+	is_number(kvmi_get_tsc_speed(conn, 0, &hz), -KVM_ENOSYS, "-KVM_ENOSYS");
 	is_number(kvmi_get_tsc_speed(conn, 0, &hz), -EOPNOTSUPP, "-KVM_EOPNOTSUPP");
 	is_number(kvmi_get_tsc_speed(conn, 2, &hz), -EAGAIN, "-KVM_EAGAIN");
 	is_string(kvmi_strerror(conn), "vCPU 2 was not started yet", "it says so");

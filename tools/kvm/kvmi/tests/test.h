@@ -9,12 +9,11 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#include "lib/compiler.h"
 #include "lib/kvmi.h"
 
-#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
-
 /* tap.c */
-bool ok(bool passed, const char *fmt, ...) __attribute__((__format__(__printf__, 2, 3)));
+bool ok(bool passed, const char *fmt, ...) __printf(2, 3);
 bool is_string(const char *got, const char *wanted, const char *name);
 bool is_number(long long got, long long wanted, const char *name);
 int tap_end(void);

@@ -147,8 +147,8 @@ static void test_usage(void)
 	is_number(kvmi_run(NULL, "regs 2147483647"), 3, "no such process");
 	has(err, "kvmi: no process 2147483647\n", "it says so");
 	is_number(kvmi_run(NULL, "regs --json no_such_name"), 3, "no such name");
-	has(out, "{\"error\":{\"code\":3,\"name\":\"no-vm\",\"text\":\"no VM has the name no such name\"}}\n",
-	    "for machines");
+	has(out, "{\"error\":{\"code\":3,\"name\":\"no-vm\",", "for machines");
+	has(out, ",\"text\":\"no VM has the name no such name\"}}\n", "in words");
 	snprintf(args, sizeof(args), "info %d", getpid());
 	is_number(kvmi_run(NULL, args), 3, "a process without VM");
 	is_number(kvmi_run(NULL, "list --json"), 0, "list");
@@ -280,7 +280,8 @@ static void test_find(void)
 	is_number(kvmi_run(&fake, "find --from 1T split"), 2, "outside of memory");
 	is_number(kvmi_run(&fake, "find --json twice"), 0, "find --json");
 	ok(is_json(out, "\n"), "is JSON");
-	has(out, "{\"matches\":[{\"gpa\":\"0x203100\",\"text\":\"twice twice\"},", "with the matches");
+	has(out, "{\"matches\":[{\"gpa\":\"0x203100\",\"text\":\"twice twice\"},",
+	    "with the matches");
 	has(out, "\"count\":2,\"complete\":true", "and how many");
 	is_number(kvmi_run(&fake, "find --json nothing"), 1, "nothing, for machines");
 	has(out, "{\"matches\":[],\"count\":0", "an empty list");

@@ -90,9 +90,9 @@ static void test_json(void)
 
 	json.file = open_memstream(&text, &size);
 	json_object(&json, NULL);
-	json_string(&json, "s", "x");
+	json_string(&json, "s", "");
 	json_number(&json, "n", -5);
-	json_hex(&json, "h", ~0ULL);
+	json_hex(&json, "h", 0xf);
 	json_array(&json, "a");
 	json_bool(&json, NULL, true);
 	json_null(&json, NULL);
@@ -100,10 +100,9 @@ static void test_json(void)
 	json_end(&json);
 	json_end(&json);
 	json_double(&json, "d", 1.5);
-	json_bytes(&json, "b", (const __u8 *)"\x01\xfe", 2);
 	json_end(&json);
 	fclose(json.file);
-	is_string(text, "{\"s\":\"x\",\"n\":-5,\"h\":\"0xffffffffffffffff\",\"a\":[true,null,{}],\"d\":1.500000,\"b\":\"01fe\"}\n",
+	is_string(text, "{\"s\":\"\",\"n\":-5,\"h\":\"0xf\",\"a\":[true,null,{}],\"d\":1.500000}\n",
 		  "JSON object");
 	ok(is_json(text, "\n"), "the checker takes it");
 	free(text);

@@ -10,7 +10,7 @@
 
 #include "test.h"
 
-static char proc[] = "/tmp/kvmi-test-XXXXXX";
+static char proc[32];
 
 static void make_process(int pid, const char *exe, const char *cmdline, size_t len)
 {
@@ -50,12 +50,14 @@ void test_vms(void)
 	char command[64];
 	struct kvmi_vms vms;
 
+	snprintf(proc, sizeof(proc), "/tmp/kvmi-test-XXXXXX");
 	if (!mkdtemp(proc))
 		exit(2);
 
 	/* The pids are beyond those of real processes. */
 	add_process(20000001, "/usr/bin/qemu-system-x86_64",
-		    "qemu-system-x86_64\0-name\0guest=web,debug-threads=on\0-m\0size=2G,slots=2\0-smp\0002");
+		    "qemu-system-x86_64\0-name\0guest=web,debug-threads=on\0"
+		    "-m\0size=2G,slots=2\0-smp\0002");
 	add_fd(20000001, 0, "/dev/null");
 	add_fd(20000001, 9, "/dev/kvm");
 	add_fd(20000001, 11, "anon_inode:kvm-vm");
