@@ -286,11 +286,9 @@ static int kvmi_do_vcpu_command(struct kvmi_call *call,
 	if (IS_ERR(kvi))
 		return PTR_ERR(kvi);
 
-	if (kvi != self)
+	/* If this thread is the vCPU's: at once, but keep the order. */
+	if (kvi != self || !kvmi_run_jobs(kvi))
 		return kvmi_defer(call, cmd, kvi);
-
-	/* This thread is the vCPU's, but keep the order. */
-	kvmi_run_jobs(kvi);
 
 	call->vcpu = kvi->vcpu;
 	call->kvi = kvi;
@@ -326,6 +324,8 @@ bool kvmi_dispatch(struct kvm_introspection *kvmi, struct kvmi_vcpu *self,
 	++kvmi->kvm->stat.introspection_commands;
 
 	if (cmd && hdr->size < skip + cmd->size) {
+		if (WARN_ON_ONCE(skip + cmd->size > sizeof(extended)))
+			return false;
 		memcpy(extended, data, hdr->size);
 		data = extended;
 	}

@@ -200,22 +200,15 @@ static int kvmi_wait(struct kvmi_vcpu *kvi)
 	for (;;) {
 		set_current_state(TASK_INTERRUPTIBLE);
 
+		/* Pairs with kvmi_take_event_reply(). */
 		done = smp_load_acquire(&kvi->state) != KVMI_EVENT_SENT ||
 		       kvmi_is_dead(kvmi);
 
 		/* Commands that came before the reply are carried out before. */
-		if (!list_empty(&kvi->jobs)) {
-			__set_current_state(TASK_RUNNING);
-			kvmi_run_jobs(kvi);
-			continue;
-		}
-
-		if (done)
+		if (done && list_empty(&kvi->jobs))
 			break;
 
-		if (kvmi_try_receive(kvmi, kvi))
-			continue;
-
+		/* However busy the tool keeps this thread, signals come first. */
 		if (__xfer_to_guest_mode_work_pending()) {
 			__set_current_state(TASK_RUNNING);
 			r = kvm_xfer_to_guest_mode_handle_work(vcpu);
@@ -225,7 +218,14 @@ static int kvmi_wait(struct kvmi_vcpu *kvi)
 			continue;
 		}
 
-		schedule();
+		if (!list_empty(&kvi->jobs)) {
+			__set_current_state(TASK_RUNNING);
+			kvmi_run_jobs(kvi);
+			continue;
+		}
+
+		if (!kvmi_try_receive(kvmi, kvi))
+			schedule();
 	}
 	__set_current_state(TASK_RUNNING);
 
@@ -248,11 +248,13 @@ static int kvmi_wait(struct kvmi_vcpu *kvi)
  */
 static bool kvmi_end_event(struct kvmi_vcpu *kvi, struct kvmi_verdict *verdict)
 {
-	bool replied = smp_load_acquire(&kvi->state) == KVMI_EVENT_REPLIED;
+	/* If the reply comes after this, it is one to nothing. */
+	bool replied = xchg(&kvi->state, KVMI_EVENT_NONE) == KVMI_EVENT_REPLIED;
 
 	if (replied)
 		*verdict = kvi->verdict;
-	kvi->state = KVMI_EVENT_NONE;
+	else
+		++kvi->vcpu->stat.introspection_lost;
 
 	return replied;
 }
@@ -286,7 +288,10 @@ static int kvmi_send_event(struct kvmi_vcpu *kvi)
 
 	mutex_lock(&kvmi->tx.lock);
 
-	/* The reply may come before kvmi_send_locked() returns. */
+	/*
+	 * The reply may come before kvmi_send_locked() returns: what it is
+	 * compared with is stored before the state.
+	 */
 	msg->hdr.seq = kvmi->tx.event_seq + 1;
 	smp_store_release(&kvi->state, KVMI_EVENT_SENT);
 
@@ -317,29 +322,35 @@ static int kvmi_send_and_wait(struct kvmi_vcpu *kvi, u64 *reply)
 			return r;
 	}
 
-	if (!kvmi_end_event(kvi, &verdict)) {
-		++kvi->vcpu->stat.introspection_lost;
+	if (!kvmi_end_event(kvi, &verdict))
 		return KVMI_CONTINUE;
-	}
 
 	if (reply)
 		*reply = verdict.reply;
 	return kvmi_apply(kvi->vcpu, &verdict);
 }
 
+/* The vCPU is as the tool saw it in an event. */
+static bool kvmi_is_unchanged(struct kvmi_vcpu *kvi,
+			      const struct kvmi_event_msg *msg)
+{
+	struct kvmi_vcpu_event_arch now = {};
+
+	kvmi_arch_get_event_state(kvi->vcpu, &now);
+	return kvmi_arch_same_instruction(&now, &msg->common.arch);
+}
+
 /* The verdict that was kept is for this event, raised by the same instruction. */
 static bool kvmi_kept_matches(struct kvmi_vcpu *kvi, const struct kvmi_event *ev)
 {
 	const struct kvmi_event_msg *msg = &kvi->kept_msg;
-	struct kvmi_vcpu_event_arch now = {};
 
 	if (msg->event.event != ev->id ||
 	    (ev->payload_len &&
 	     memcmp(msg->payload, ev->payload, ev->payload_len)))
 		return false;
 
-	kvmi_arch_get_event_state(kvi->vcpu, &now);
-	return kvmi_arch_same_instruction(&now, &msg->common.arch);
+	return kvmi_is_unchanged(kvi, msg);
 }
 
 /**
@@ -386,7 +397,7 @@ int kvmi_raise_event(struct kvm_vcpu *vcpu, struct kvmi_event *ev)
 	r = kvmi_send_and_wait(kvi, &ev->reply);
 
 	kvm_vcpu_srcu_read_lock(vcpu);
-	if (r < 0 || !list_empty(&kvi->jobs) || atomic_read(&kvi->pauses))
+	if (kvmi_has_work(kvi))
 		kvmi_request_self(kvi);
 	kvmi_put(kvi->kvmi);
 
@@ -419,23 +430,28 @@ int kvmi_raise_pause(struct kvmi_vcpu *kvi)
 
 /**
  * kvmi_resume_event - wait on for a reply that KVM_RUN was left without
- * @kvi: the vCPU of the calling thread, which does not hold kvm->srcu
+ * @kvi: the vCPU of the calling thread, which does not hold kvm->srcu; its
+ *	 event is still owed a reply, or has got one meanwhile
  *
  * Return: like kvmi_handle_requests()
  */
 int kvmi_resume_event(struct kvmi_vcpu *kvi)
 {
 	struct kvmi_verdict verdict;
+	bool unchanged;
 	int r;
-
-	if (kvi->state == KVMI_EVENT_NONE)
-		return 1;
 
 	r = kvmi_wait(kvi);
 	if (r < 0)
 		return r;
 
 	if (!kvmi_end_event(kvi, &verdict))
+		return 1;
+
+	kvm_vcpu_srcu_read_lock(kvi->vcpu);
+	unchanged = kvmi_is_unchanged(kvi, &kvi->msg);
+	kvm_vcpu_srcu_read_unlock(kvi->vcpu);
+	if (!unchanged)
 		return 1;
 
 	/* Going on is for the instruction to do, when it is executed again. */
@@ -477,6 +493,7 @@ bool kvmi_take_event_reply(struct kvm_introspection *kvmi, const void *data,
 		return false;
 	len = size - sizeof(*hdr) - sizeof(*reply);
 
+	/* Pairs with kvmi_send_event(). */
 	kvi = kvmi_find_vcpu(kvmi, hdr->vcpu);
 	if (!kvi || smp_load_acquire(&kvi->state) != KVMI_EVENT_SENT ||
 	    msg->seq != kvi->msg.hdr.seq ||
@@ -494,7 +511,10 @@ bool kvmi_take_event_reply(struct kvm_introspection *kvmi, const void *data,
 	kvi->verdict.reply = 0;
 	memcpy(&kvi->verdict.reply, reply + 1, len);
 
-	smp_store_release(&kvi->state, KVMI_EVENT_REPLIED);
+	/* The vCPU goes on without a reply if the connection is dying. */
+	if (cmpxchg_release(&kvi->state, KVMI_EVENT_SENT,
+			    KVMI_EVENT_REPLIED) != KVMI_EVENT_SENT)
+		return false;
 	kvmi_notify_vcpu(kvi);
 
 	return true;

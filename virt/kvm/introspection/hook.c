@@ -97,8 +97,6 @@ void kvmi_disconnect(struct kvm_introspection *kvmi)
 	if (test_and_set_bit(KVMI_DEAD, &kvmi->flags))
 		return;
 
-	kernel_sock_shutdown(kvmi->sock, SHUT_RDWR);
-
 	spin_lock_irq(&kvmi->lock);
 	list_for_each_entry(kvi, &kvmi->waiting, waiting)
 		wake_up_process(kvi->task);
@@ -116,11 +114,7 @@ static void kvmi_release(struct kvm_introspection *kvmi)
 	struct kvm_vcpu *vcpu;
 	unsigned long i;
 
-	kvmi_socket_unwatch(kvmi);
-
-	/* Wait for the last reader: the next would see that it is dead. */
-	mutex_lock(&kvmi->rx.lock);
-	mutex_unlock(&kvmi->rx.lock);
+	kvmi_socket_close(kvmi);
 
 	/* kvm->lock: a vCPU that is created now has no introspection. */
 	mutex_lock(&kvm->lock);
@@ -231,10 +225,6 @@ static int kvmi_publish(struct kvm_introspection *kvmi)
 
 	guard(mutex)(&kvm->lock);
 
-	/* The type of a VM can change while there are no vCPUs. */
-	if (!kvmi_arch_vm_supported(kvm))
-		return -EOPNOTSUPP;
-
 	kvm_for_each_vcpu(i, vcpu, kvm) {
 		if (!kvmi_alloc_vcpu(kvmi, vcpu))
 			goto no_memory;
@@ -280,8 +270,12 @@ static struct kvm_introspection *kvmi_hooked(struct kvm *kvm)
 
 	lockdep_assert_held(&kvm->introspection_lock);
 
-	/* Nobody is there to unhook what was attached: do it now. */
-	if (kvmi && kvmi->attached && kvmi_is_dead(kvmi)) {
+	/*
+	 * Nobody is there to unhook what was attached: do it now. Do not make
+	 * the next tool wait for the receiver to notice that the last one died.
+	 */
+	if (kvmi && kvmi->attached &&
+	    (kvmi_is_dead(kvmi) || kvmi_peer_is_gone(kvmi))) {
 		kvmi_unhook(kvm);
 		return NULL;
 	}

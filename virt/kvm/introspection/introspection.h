@@ -48,7 +48,7 @@ enum {
  * @end: where the bytes end in @buf
  */
 struct kvmi_rx {
-	struct mutex lock;
+	struct mutex lock;	/* serializes the readers */
 	u8 *buf;
 	size_t start;
 	size_t end;
@@ -61,7 +61,7 @@ struct kvmi_rx {
  * @event_seq: sequence number of the last event
  */
 struct kvmi_tx {
-	struct mutex lock;
+	struct mutex lock;	/* serializes the writers */
 	struct list_head backlog;
 	u32 event_seq;
 };
@@ -77,7 +77,8 @@ struct kvmi_tx {
  * @flags: KVMI_DEAD, ...
  * @receiver: reads the socket when no vCPU does
  * @released: the receiver has withdrawn everything and is gone
- * @sock: the socket
+ * @sock: the socket; NULL once it was closed, which is done with both locks of
+ *	  @rx and @tx held
  * @sock_wait: entry in the wait queue of @sock
  * @rx: reading side
  * @tx: writing side
@@ -104,7 +105,7 @@ struct kvm_introspection {
 	struct kvmi_rx rx;
 	struct kvmi_tx tx;
 
-	spinlock_t lock;
+	spinlock_t lock;	/* protects the list of waiting vCPUs */
 	struct list_head waiting;
 	struct list_head vcpus;
 
@@ -166,7 +167,7 @@ struct kvmi_vcpu {
 	struct list_head waiting;
 	struct task_struct *task;
 
-	spinlock_t lock;
+	spinlock_t lock;	/* protects the jobs */
 	struct list_head jobs;
 	unsigned int nr_jobs;
 	atomic_t pauses;

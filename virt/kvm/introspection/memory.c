@@ -119,7 +119,7 @@ int kvmi_write_guest(struct kvm *kvm, gpa_t gpa, const void *data,
 	if (kvm->dirty_ring_size) {
 		if (!vcpu)
 			return KVMI_CALL_ON_VCPU;
-		/* The vCPU is about to tell the VMM, if it is full. */
+		/* If it is full, the vCPU returns to the VMM with that very exit. */
 		if (kvm_dirty_ring_check_request(vcpu))
 			return -KVM_EAGAIN;
 	}

@@ -66,12 +66,14 @@ static int kvmi_socket_wake(wait_queue_entry_t *wait, unsigned int mode,
 	/* A change of the socket's state comes without a key. */
 	if (!events || (events & ~(EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND))) {
 		set_bit(KVMI_RX_READY, &kvmi->flags);
+		/* Who went to sleep before is woken, who goes now sees the bit. */
 		smp_mb__after_atomic();
 		kvmi_wake_reader(kvmi);
 	}
 
 	if (!events || (events & (EPOLLOUT | EPOLLHUP | EPOLLERR))) {
 		set_bit(KVMI_TX_WRITABLE, &kvmi->flags);
+		/* Pairs with kvmi_add_backlog(): one of the two wakes the receiver. */
 		smp_mb__after_atomic();
 		if (test_bit(KVMI_TX_BACKLOG, &kvmi->flags))
 			wake_up_process(kvmi->receiver);
@@ -96,7 +98,8 @@ struct socket *kvmi_socket_get(int fd)
 	if (!sock)
 		return ERR_PTR(-EINVAL);
 
-	if (sock->type != SOCK_STREAM) {
+	/* AF_SMC moves wait queue entries between sockets, where we would lose ours. */
+	if (sock->type != SOCK_STREAM || sock->sk->sk_family == AF_SMC) {
 		sockfd_put(sock);
 		return ERR_PTR(-EINVAL);
 	}
@@ -107,7 +110,8 @@ struct socket *kvmi_socket_get(int fd)
 /**
  * kvmi_socket_init - set up the socket side of a connection
  * @kvmi: the connection
- * @sock: from kvmi_socket_get(); owned by @kvmi if 0 is returned
+ * @sock: from kvmi_socket_get(); owned by @kvmi if 0 is returned, until
+ *	  kvmi_socket_close() or kvmi_socket_free()
  *
  * Return: 0 or -ENOMEM
  */
@@ -136,9 +140,46 @@ void kvmi_socket_watch(struct kvm_introspection *kvmi)
 	set_bit(KVMI_TX_WRITABLE, &kvmi->flags);
 }
 
-void kvmi_socket_unwatch(struct kvm_introspection *kvmi)
+/* Both directions are shut down. What may still be unread is lost. */
+bool kvmi_peer_is_gone(struct kvm_introspection *kvmi)
 {
-	remove_wait_queue(sk_sleep(kvmi->sock->sk), &kvmi->sock_wait);
+	struct socket *sock;
+	bool gone = true;
+
+	mutex_lock(&kvmi->tx.lock);
+	sock = kvmi->sock;
+	if (sock)
+		gone = READ_ONCE(sock->ops)->poll(sock->file, sock, NULL) & EPOLLHUP;
+	mutex_unlock(&kvmi->tx.lock);
+
+	return gone;
+}
+
+/**
+ * kvmi_socket_close - the connection is dead: let go of the socket
+ * @kvmi: the connection
+ *
+ * Called by the receiver. Waits for the last reader (and the command that it
+ * carries out) and the last writer; the next ones see that it is dead.
+ *
+ * The socket goes now, not with the last reference to @kvmi. There can be
+ * unread messages in it that hold files; if one of them is the VM itself, the
+ * VM would keep the socket and the socket the VM.
+ */
+void kvmi_socket_close(struct kvm_introspection *kvmi)
+{
+	struct socket *sock = kvmi->sock;
+
+	kernel_sock_shutdown(sock, SHUT_RDWR);
+	remove_wait_queue(sk_sleep(sock->sk), &kvmi->sock_wait);
+
+	mutex_lock(&kvmi->rx.lock);
+	mutex_lock(&kvmi->tx.lock);
+	kvmi->sock = NULL;
+	mutex_unlock(&kvmi->tx.lock);
+	mutex_unlock(&kvmi->rx.lock);
+
+	sockfd_put(sock);
 }
 
 void kvmi_socket_free(struct kvm_introspection *kvmi)
@@ -165,8 +206,8 @@ static int kvmi_write(struct kvm_introspection *kvmi, struct msghdr *msg)
 
 	msg->msg_flags = MSG_DONTWAIT | MSG_NOSIGNAL;
 
-	/* Room that is made from here on is not overlooked. */
 	clear_bit(KVMI_TX_WRITABLE, &kvmi->flags);
+	/* Room that is made from here on is not overlooked. */
 	smp_mb__after_atomic();
 
 	while (msg_data_left(msg)) {
@@ -198,6 +239,7 @@ static int kvmi_add_backlog(struct kvm_introspection *kvmi, struct msghdr *msg)
 
 	list_add_tail(&rest->list, &kvmi->tx.backlog);
 	set_bit(KVMI_TX_BACKLOG, &kvmi->flags);
+	/* Pairs with kvmi_socket_wake(). */
 	smp_mb__after_atomic();
 	if (test_bit(KVMI_TX_WRITABLE, &kvmi->flags))
 		wake_up_process(kvmi->receiver);
@@ -290,6 +332,7 @@ void kvmi_flush(struct kvm_introspection *kvmi)
 						struct kvmi_backlog, list);
 		if (!rest) {
 			clear_bit(KVMI_TX_BACKLOG, &kvmi->flags);
+			/* The reader that is woken must find it clear. */
 			smp_mb__after_atomic();
 			kvmi_wake_reader(kvmi);
 			break;
@@ -375,6 +418,7 @@ static bool kvmi_may_have_more(struct kvm_introspection *kvmi)
 {
 	struct socket *sock = kvmi->sock;
 
+	/* rx.lock is held: the socket is there. */
 	return kvmi_next_message(kvmi) ||
 	       (READ_ONCE(sock->ops)->poll(sock->file, sock, NULL) &
 		(EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR));
@@ -384,8 +428,8 @@ static void kvmi_receive(struct kvm_introspection *kvmi, struct kvmi_vcpu *self)
 {
 	struct kvmi_msg_hdr *hdr;
 
-	/* What comes from here on is not overlooked. */
 	clear_bit(KVMI_RX_READY, &kvmi->flags);
+	/* What comes from here on is not overlooked. */
 	smp_mb__after_atomic();
 
 	while (!kvmi_is_dead(kvmi)) {

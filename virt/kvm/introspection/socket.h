@@ -12,7 +12,8 @@
 struct socket *kvmi_socket_get(int fd);
 int kvmi_socket_init(struct kvm_introspection *kvmi, struct socket *sock);
 void kvmi_socket_watch(struct kvm_introspection *kvmi);
-void kvmi_socket_unwatch(struct kvm_introspection *kvmi);
+bool kvmi_peer_is_gone(struct kvm_introspection *kvmi);
+void kvmi_socket_close(struct kvm_introspection *kvmi);
 void kvmi_socket_free(struct kvm_introspection *kvmi);
 
 /* Writing */

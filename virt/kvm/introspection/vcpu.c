@@ -6,7 +6,7 @@
  * before it enters the guest. KVM_REQ_UNBLOCK goes with it, so that a vCPU
  * that is halted, or waits for INIT, looks at it too.
  */
-#include <linux/sched.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 
 #include "dispatch.h"
@@ -151,27 +151,30 @@ bool kvmi_add_job(struct kvmi_vcpu *kvi, struct kvmi_job *job)
 }
 
 /**
- * kvmi_run_jobs - carry out all queued commands
+ * kvmi_run_jobs - carry out queued commands
  * @kvi: the vCPU of the calling thread, which does not hold kvm->srcu
+ *
+ * Return: true if there are none any more, false if a signal is pending
  */
-void kvmi_run_jobs(struct kvmi_vcpu *kvi)
+bool kvmi_run_jobs(struct kvmi_vcpu *kvi)
 {
 	struct kvmi_job *job;
 
-	for (;;) {
+	while (!list_empty(&kvi->jobs)) {
+		if (signal_pending(current))
+			return false;
+
 		spin_lock(&kvi->lock);
-		job = list_first_entry_or_null(&kvi->jobs, struct kvmi_job, list);
-		if (job) {
-			list_del(&job->list);
-			kvi->nr_jobs--;
-		}
+		job = list_first_entry(&kvi->jobs, struct kvmi_job, list);
+		list_del(&job->list);
+		kvi->nr_jobs--;
 		spin_unlock(&kvi->lock);
 
-		if (!job)
-			return;
-
 		kvmi_run_job(kvi, job);
+		cond_resched();
 	}
+
+	return true;
 }
 
 /**
@@ -206,21 +209,34 @@ int kvmi_pause(struct kvmi_vcpu *kvi, bool wait)
 	return 0;
 }
 
+/**
+ * kvmi_has_work - is there something for kvmi_handle_requests() to do
+ * @kvi: the vCPU of the calling thread
+ *
+ * Return: true if a command, an event without reply or a pause is pending
+ */
+bool kvmi_has_work(struct kvmi_vcpu *kvi)
+{
+	return !list_empty(&kvi->jobs) || kvi->state != KVMI_EVENT_NONE ||
+	       atomic_read(&kvi->pauses);
+}
+
 static int kvmi_do_requests(struct kvmi_vcpu *kvi)
 {
 	int r;
 
 	for (;;) {
-		kvmi_run_jobs(kvi);
-
-		r = kvmi_resume_event(kvi);
-		if (r <= 0)
-			return r;
-
-		if (atomic_dec_if_positive(&kvi->pauses) < 0)
+		/* The run loop sees the signal before it enters the guest. */
+		if (!kvmi_run_jobs(kvi))
 			return 1;
 
-		r = kvmi_raise_pause(kvi);
+		if (kvi->state != KVMI_EVENT_NONE)
+			r = kvmi_resume_event(kvi);
+		else if (atomic_dec_if_positive(&kvi->pauses) >= 0)
+			r = kvmi_raise_pause(kvi);
+		else
+			return 1;
+
 		if (r <= 0)
 			return r;
 	}
@@ -251,7 +267,7 @@ int kvmi_handle_requests(struct kvm_vcpu *vcpu)
 	r = kvmi_do_requests(kvi);
 
 	kvm_vcpu_srcu_read_lock(vcpu);
-	if (r <= 0)
+	if (kvmi_has_work(kvi))
 		kvmi_request_self(kvi);
 	kvmi_put(kvi->kvmi);
 

@@ -89,8 +89,8 @@ static bool kvmi_number_is_taken(struct kvm_vcpu *vcpu)
 bool __kvmi_hypercall(struct kvm_vcpu *vcpu, int *r)
 {
 	struct kvmi_event ev = { .id = KVMI_VCPU_EVENT_HYPERCALL };
+	unsigned long nr, ret, rip = kvm_rip_read(vcpu);
 	bool op_64_bit = is_64_bit_hypercall(vcpu);
-	unsigned long nr, ret;
 
 	nr = op_64_bit ? kvm_rax_read_raw(vcpu) : kvm_eax_read(vcpu);
 	if (nr != KVM_HC_XEN_HVM_OP || is_guest_mode(vcpu) ||
@@ -101,19 +101,18 @@ bool __kvmi_hypercall(struct kvm_vcpu *vcpu, int *r)
 		*r = kvmi_raise_event(vcpu, &ev);
 		if (*r <= 0)
 			return true;
+
+		/* Of the tool's registers all but the result and where to go on. */
+		kvm_rip_write(vcpu, rip);
 		ret = 0;
-	} else if (kvmi_number_is_taken(vcpu)) {
-		return false;
 	} else {
+		if (kvmi_number_is_taken(vcpu))
+			return false;
 		ret = -KVM_ENOSYS;
 	}
 
 	++vcpu->stat.hypercalls;
-
-	/* The tool may have moved the vCPU to another mode's code. */
-	if (!is_64_bit_hypercall(vcpu))
-		ret = (u32)ret;
-	kvm_rax_write_raw(vcpu, ret);
+	kvm_rax_write_raw(vcpu, op_64_bit ? ret : (u32)ret);
 
 	*r = kvm_skip_emulated_instruction(vcpu);
 	return true;
