@@ -269,12 +269,13 @@ static volatile u64 guest_counter;
 
 static void guest_count(void)
 {
+	kvmi_guest_may_spin();
 	for (;;)
 		guest_counter++;
 }
 
 /* After the last reply with wait=1 no vCPU executes guest code. */
-TEST_F(kvmi_event, pause_wait)
+TEST_F_TIMEOUT(kvmi_event, pause_wait, 300)
 {
 	struct kvmi_runner runner[2];
 	u64 *counter, now;
@@ -391,6 +392,7 @@ TEST_F(kvmi_event, pause_disallowed)
 /* A register set while paused is there afterwards. */
 static void guest_wait_rbx(void)
 {
+	kvmi_guest_may_spin();
 	/* Whatever is in rbx when the vCPU is paused: the guest does not set it. */
 	asm volatile("1: cmp $0x77, %%rbx\n\t"
 		     "jne 1b\n\t" : : : "cc");

@@ -182,6 +182,104 @@ TEST_F(kvmi_life, reply_is_dropped_after_reset)
 	kvmi_stop(&runner);
 }
 
+/* The same for the reply to a pause event, which no instruction waits for. */
+TEST_F(kvmi_life, pause_reply_is_dropped_after_reset)
+{
+	static const u8 actions[] = { KVMI_EVENT_ACTION_CONTINUE, KVMI_EVENT_ACTION_CRASH };
+	struct kvmi_runner runner;
+	struct kvm_regs regs;
+	struct kvmi_ev ev;
+	int i;
+
+	vcpu_arch_set_entry_point(self->vcpu[0], guest_loop);
+	for (i = 0; i < ARRAY_SIZE(actions); i++) {
+		TEST_ASSERT_EQ(kvmi_pause(self->tool, 0, 0), 0);
+		kvmi_start(&runner, self->vcpu[0]);
+		kvmi_expect_event(self->tool, 0, KVMI_VCPU_EVENT_PAUSE, &ev);
+		regs = ev.common.arch.regs;
+		regs.rip = 0xdead;
+		TEST_ASSERT_EQ(kvmi_set_registers(self->tool, 0, &regs), 0);
+		kvmi_stop(&runner);
+
+		/* A reset, say. */
+		vcpu_arch_set_entry_point(self->vcpu[0], guest_loop);
+		vcpu_regs_get(self->vcpu[0], &regs);
+		regs.r14 = 0x1414 + i;
+		vcpu_regs_set(self->vcpu[0], &regs);
+
+		kvmi_reply(self->tool, &ev, actions[i]);
+		kvmi_start(&runner, self->vcpu[0]);
+		kvmi_wait_sync(&runner, 3);
+		kvmi_stop(&runner);
+		vcpu_regs_get(self->vcpu[0], &regs);
+		TEST_ASSERT_EQ(regs.r14, 0x1414 + i);
+	}
+}
+
+static volatile u64 guest_go;
+
+static void guest_hypercall_and_spin(void)
+{
+	u64 seen = 0;
+
+	kvmi_guest_may_spin();
+	for (;;) {
+		kvmi_guest_hypercall();
+		while (guest_go == seen)
+			;
+		seen++;
+	}
+}
+
+/*
+ * A command that comes with the reply, to a vCPU that was out of KVM_RUN: it is
+ * carried out although nothing else makes the vCPU leave guest mode.
+ */
+TEST_F(kvmi_life, command_behind_reply)
+{
+	struct {
+		struct kvmi_msg_hdr reply_hdr;
+		struct kvmi_vcpu_hdr reply_vcpu;
+		struct kvmi_vcpu_event_reply reply;
+		struct kvmi_msg_hdr cmd_hdr;
+		struct kvmi_vcpu_hdr cmd_vcpu;
+	} msg = {
+		.reply_hdr.id = KVMI_VCPU_EVENT,
+		.reply_hdr.size = sizeof(msg.reply_vcpu) + sizeof(msg.reply),
+		.reply_vcpu.vcpu = 1,
+		.reply.event = KVMI_VCPU_EVENT_HYPERCALL,
+		.cmd_hdr.id = KVMI_VCPU_GET_INFO,
+		.cmd_hdr.size = sizeof(msg.cmd_vcpu),
+		.cmd_vcpu.vcpu = 1,
+	};
+	u64 *go = addr_gva2hva(self->vm, (gva_t)&guest_go);
+	struct kvmi_vcpu_get_info_reply info;
+	struct kvmi_runner runner[2];
+	struct kvmi_ev ev;
+	int round;
+
+	/* vCPU 0 waits all the time: it is the one that reads the socket. */
+	start_waiting(self->tool, &runner[0], self->vcpu[0], &ev);
+	vcpu_arch_set_entry_point(self->vcpu[1], guest_hypercall_and_spin);
+	enable_and_start(self->tool, &runner[1], self->vcpu[1], KVMI_VCPU_EVENT_HYPERCALL);
+	kvmi_expect_event(self->tool, 1, KVMI_VCPU_EVENT_HYPERCALL, &ev);
+
+	for (round = 0; round < 100; round++) {
+		kvmi_interrupt(&runner[1]);
+		usleep(2000);
+		msg.reply_hdr.seq = ev.hdr.seq;
+		msg.cmd_hdr.seq = round;
+		kvmi_write(self->tool, &msg, sizeof(msg));
+		TEST_ASSERT_EQ(kvmi_recv_reply(self->tool, KVMI_VCPU_GET_INFO, round, &info,
+					       sizeof(info), NULL), 0);
+		WRITE_ONCE(*go, *go + 1);
+		kvmi_expect_event(self->tool, 1, KVMI_VCPU_EVENT_HYPERCALL, &ev);
+	}
+	kvmi_close(self->tool);
+	kvmi_stop(&runner[0]);
+	kvmi_stop(&runner[1]);
+}
+
 TEST_F(kvmi_life, crash_while_out)
 {
 	struct kvmi_runner runner;
@@ -855,6 +953,66 @@ TEST(kvmi_vm_outlives_vmm)
 	close(vm_fd);
 	kvmi_expect_closed(tool);
 	kvmi_free(tool);
+}
+
+/*
+ * A tool sends the VM to the VM: what is unread when the connection ends must
+ * not keep it.
+ */
+static int attach_and_send_vm(void)
+{
+	char control[CMSG_SPACE(sizeof(int))] = {};
+	struct kvmi_msg_hdr hdr = { .id = KVMI_VCPU_EVENT };
+	struct iovec iov = { .iov_base = &hdr, .iov_len = sizeof(hdr) };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control,
+		.msg_controllen = sizeof(control),
+	};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+	struct kvm_vm copy = {};
+	int fds[2], i;
+
+	copy.fd = ioctl(open_kvm_dev_path_or_exit(), KVM_CREATE_VM, 0);
+	TEST_ASSERT(copy.fd >= 0 && !socketpair(AF_UNIX, SOCK_STREAM, 0, fds), "No VM");
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(cmsg), &copy.fd, sizeof(copy.fd));
+
+	/* The first one breaks the rules, the second one stays unread. */
+	for (i = 0; i < 2; i++)
+		TEST_ASSERT(sendmsg(fds[1], &msg, MSG_NOSIGNAL) > 0, "sendmsg");
+	TEST_ASSERT_EQ(kvmi_hook_errno(&copy, KVM_INTROSPECTION_ATTACH, fds[0], 0), 0);
+
+	return copy.fd;
+}
+
+TEST(kvmi_vm_sent_to_itself)
+{
+	char path[64];
+	int fds[2], ms, vm_fd;
+	pid_t pid;
+
+	TEST_ASSERT(!pipe(fds), "pipe");
+	pid = fork();
+	if (!pid) {
+		vm_fd = attach_and_send_vm();
+		TEST_ASSERT(write(fds[1], &vm_fd, sizeof(vm_fd)) == sizeof(vm_fd), "write");
+		pause();
+	}
+	TEST_ASSERT(read(fds[0], &vm_fd, sizeof(vm_fd)) == sizeof(vm_fd), "read");
+
+	/* KVM has a directory for each VM. */
+	snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%d-%d", pid, vm_fd);
+	TEST_ASSERT(!access(path, F_OK), "No %s (is debugfs mounted?)", path);
+	kill(pid, SIGKILL);
+	TEST_ASSERT(waitpid(pid, NULL, 0) == pid, "waitpid");
+
+	for (ms = KVMI_TIMEOUT_MS; ms && !access(path, F_OK); ms--)
+		usleep(1000);
+	TEST_ASSERT(ms, "The VM outlives everybody who had it");
 }
 
 /* VMs have nothing to do with each other. */

@@ -121,6 +121,17 @@ void kvmi_stop(struct kvmi_runner *runner);
 void kvmi_wait_sync(struct kvmi_runner *runner, u64 at_least);
 
 /* For guests. */
+
+/*
+ * Bochs 3.0 holds back the host's timer interrupts while a guest that never
+ * exits has interrupts disabled: such a guest would stop the host. Nobody sends
+ * these guests any interrupt.
+ */
+static inline void kvmi_guest_may_spin(void)
+{
+	asm volatile("sti");
+}
+
 static inline u64 kvmi_guest_hypercall_args(u64 a0, u64 a1)
 {
 	u64 ret;
