@@ -7,12 +7,15 @@
 
 # start_guest: the VMM's process is $vmm.
 start_guest() {
+	# It is paused, in an emulated machine, on a host that may be busy: not
+	# what its watchdogs should complain about.
+	local patient="rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60"
 	local line options=(-accel kvm -name demo -cpu qemu64 -smp 2 -m 96M)
 	mkfifo "$work"/{tty,monitor}.{in,out}
 	printf '     $ qemu-system-x86_64 %s -kernel bzImage ...\n' "${options[*]}"
 	qemu-system-x86_64 "${options[@]}" -nodefaults -display none -no-reboot \
 		-kernel "$BUILD/kernel/arch/x86/boot/bzImage" -initrd "$BUILD/guest.gz" \
-		-append "console=ttyS0 loglevel=4 panic=-1" -serial "file:$work/console" -serial "pipe:$work/tty" \
+		-append "console=ttyS0 loglevel=4 panic=-1 $patient" -serial "file:$work/console" -serial "pipe:$work/tty" \
 		-chardev "pipe,id=monitor,path=$work/monitor" -mon chardev=monitor >"$work/vmm" 2>&1 &
 	vmm=$!
 	exec 4<"$work/tty.out" 5>"$work/tty.in" 6<"$work/monitor.out" 7>"$work/monitor.in"
