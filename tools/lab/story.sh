@@ -97,7 +97,7 @@ for n in 0 1; do
 done
 tell "(Shortened.) LSTAR is where the kernel is entered for a system call. The guest's own kernel says where that is:"
 seen=$(sed -n 's/^lstar *//p' <<<"$out" | sort -u)
-show_guest "grep ' entry_SYSCALL_64\$' /proc/kallsyms"
+show_guest "grep -m 1 ' entry_SYSCALL_64\$' /proc/kallsyms"
 [ "${out%% *}" = "${seen:-none}" ] || fail_story "kvmi has LSTAR at $seen, the guest at ${out%% *}"
 
 proved "The registers of a running guest are read from outside, and they are true."

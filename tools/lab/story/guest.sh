@@ -19,7 +19,6 @@ start_guest() {
 		-chardev "pipe,id=monitor,path=$work/monitor" -mon chardev=monitor >"$work/vmm" 2>&1 &
 	vmm=$!
 	exec 4<"$work/tty.out" 5>"$work/tty.in" 6<"$work/monitor.out" 7>"$work/monitor.in"
-	prompt
 	read -r -t 180 line <&4 || true
 	[ "${line:-}" = ready ] || fail_story "the guest did not boot: $(tail -n 3 "$work/vmm")"
 }
@@ -74,19 +73,15 @@ no_gap() {
 		"$work/console"
 }
 
-# prompt: what QEMU's monitor says before it takes the next command, in $out.
-prompt() {
-	local c
-	out=
-	while IFS= read -r -t 20 -N 1 c <&6; do
-		out+=$c
-		[[ $out != *'(qemu) ' ]] || return 0
-	done
-	fail_story "QEMU's monitor does not answer"
-}
-
-# monitor COMMAND
+# monitor COMMAND: what QEMU says, in $out. The next command's answer ends it.
 monitor() {
-	printf '%s\n' "$1" >&7
-	prompt
+	local line
+	out=
+	printf '%s\ninfo name\n' "$1" >&7
+	while read -r -t 60 line <&6; do
+		line=${line%$'\r'}
+		[ "$line" != demo ] || return 0
+		out+=$line$'\n'
+	done
+	fail_story "QEMU does not answer to \"$1\""
 }
