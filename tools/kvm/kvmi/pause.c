@@ -148,6 +148,7 @@ const struct command command_pause = {
 	"not blocked: it can still stop, reset and quit the VM. It stands still for as\n"
 	"long as this command runs: until ^C, 'kvmi resume', --seconds, or until it is\n"
 	"killed, in whatever way. With --daemon it goes on in the background.\n"
+	"The guest's clocks go on: after a long pause its watchdogs may complain.\n"
 	"Only one tool can introspect a VM at a time: no other 'kvmi' command can look\n"
 	"into a VM that is paused like this. 'kvmi regs' and 'kvmi dump' pause the VM\n"
 	"themselves.\n"
