@@ -385,7 +385,7 @@ static void test_slow_tool(struct kvm_vm *vm, struct kvmi_tool *tool)
 {
 	struct kvmi_vm_read_physical req = { .gpa = 0x1000, .size = 4096 };
 	u8 *page = addr_gpa2hva(vm, 0x1000);
-	int sent = 0, i, r, flags;
+	int sent = 0, part = 0, i, r, flags;
 	struct {
 		struct kvmi_msg_hdr hdr;
 		struct kvmi_vm_read_physical req;
@@ -404,9 +404,10 @@ static void test_slow_tool(struct kvm_vm *vm, struct kvmi_tool *tool)
 	fcntl(tool->fd, F_SETFL, flags | O_NONBLOCK);
 	for (i = 0; i < 300 && sent < 100000;) {
 		msg.hdr.seq = sent;
-		r = send(tool->fd, &msg, sizeof(msg), MSG_NOSIGNAL);
-		if (r == sizeof(msg)) {
-			sent++;
+		r = send(tool->fd, (u8 *)&msg + part, sizeof(msg) - part, MSG_NOSIGNAL);
+		if (r > 0) {
+			part = (part + r) % sizeof(msg);
+			sent += !part;
 			i = 0;
 			continue;
 		}
@@ -421,6 +422,11 @@ static void test_slow_tool(struct kvm_vm *vm, struct kvmi_tool *tool)
 		TEST_ASSERT_EQ(kvmi_recv_reply(tool, KVMI_VM_READ_PHYSICAL, i, data,
 					       sizeof(data), NULL), 0);
 		TEST_ASSERT(!memcmp(data, page, sizeof(data)), "Reply %d is torn", i);
+	}
+	if (part) {
+		kvmi_write(tool, (u8 *)&msg + part, sizeof(msg) - part);
+		TEST_ASSERT_EQ(kvmi_recv_reply(tool, KVMI_VM_READ_PHYSICAL, sent, data,
+					       sizeof(data), NULL), 0);
 	}
 	kvmi_check_version(tool);
 }
