@@ -12,6 +12,9 @@
 /* How often to look for vCPUs that were added or started, ms */
 #define TICK	1000
 
+/* How long to wait for a vCPU that may not run, ms */
+#define SHORT	200
+
 /* Those that can be asked for. */
 static const __u16 traceable[] = {
 	KVMI_VCPU_EVENT_HYPERCALL, KVMI_VCPU_EVENT_BREAKPOINT, KVMI_VCPU_EVENT_PAUSE,
@@ -34,7 +37,8 @@ struct trace {
 	enum state (*states)[KVMI_NEXT_VCPU_EVENT];
 	double begin;
 	bool unhooked;
-	unsigned int late;	/* the last vCPU that was told not to run */
+	bool patient;		/* with vCPUs that may not run */
+	unsigned int late;	/* the last of them that the user was told about */
 	bool cannot[KVMI_NEXT_VCPU_EVENT];
 };
 
@@ -63,7 +67,8 @@ static int parse_events(struct trace *trace, int argc, char **argv)
 
 /*
  * A vCPU that does not run has its command queued and carries it out when it
- * does, so that is as good as done.
+ * does, so that is as good as done. It is waited for only once: meanwhile the
+ * events of the others are not answered.
  */
 static int enable_event(struct trace *trace, unsigned int vcpu, __u16 event)
 {
@@ -71,10 +76,12 @@ static int enable_event(struct trace *trace, unsigned int vcpu, __u16 event)
 	enum state *state = &trace->states[vcpu][event];
 	int r;
 
+	kvmi_set_timeout(conn, trace->patient ? trace->tool->timeout : SHORT);
 	if (event == KVMI_VCPU_EVENT_PAUSE)
 		r = kvmi_pause_vcpu(conn, vcpu, false);
 	else
 		r = kvmi_control_event(conn, vcpu, event, true);
+	kvmi_set_timeout(conn, trace->tool->timeout);
 
 	switch (r) {
 	case 0:
@@ -85,7 +92,7 @@ static int enable_event(struct trace *trace, unsigned int vcpu, __u16 event)
 			note("vCPU %u does not run: it is traced as soon as it does",
 			     vcpu);
 		trace->late = vcpu;
-		kvmi_set_timeout(conn, 100);
+		trace->patient = false;
 		*state = ON;
 		return 0;
 	case -EAGAIN:
@@ -143,7 +150,7 @@ static int begin(struct trace *trace)
 		r = kvmi_control_vm_event(conn, KVMI_VM_EVENT_UNHOOK, true);
 	if (!r)
 		r = enable_events(trace);
-	kvmi_set_timeout(conn, trace->tool->timeout);
+	trace->patient = false;
 
 	return r;
 }
@@ -316,7 +323,7 @@ static void summary(struct trace *trace)
 
 static int run(struct tool *tool, int argc, char **argv)
 {
-	struct trace trace = { .tool = tool, .late = -1 };
+	struct trace trace = { .tool = tool, .patient = true, .late = -1 };
 	int r;
 
 	r = parse_events(&trace, argc, argv);
