@@ -288,11 +288,11 @@ static int kvmi_send_event(struct kvmi_vcpu *kvi)
 
 	mutex_lock(&kvmi->tx.lock);
 
+	msg->hdr.seq = kvmi->tx.event_seq + 1;
 	/*
 	 * The reply may come before kvmi_send_locked() returns: what it is
 	 * compared with is stored before the state.
 	 */
-	msg->hdr.seq = kvmi->tx.event_seq + 1;
 	smp_store_release(&kvi->state, KVMI_EVENT_SENT);
 
 	r = kvmi_send_locked(kvmi, &vec, 1, vec.iov_len);
@@ -493,9 +493,12 @@ bool kvmi_take_event_reply(struct kvm_introspection *kvmi, const void *data,
 		return false;
 	len = size - sizeof(*hdr) - sizeof(*reply);
 
-	/* Pairs with kvmi_send_event(). */
 	kvi = kvmi_find_vcpu(kvmi, hdr->vcpu);
-	if (!kvi || smp_load_acquire(&kvi->state) != KVMI_EVENT_SENT ||
+	if (!kvi)
+		return false;
+
+	/* Pairs with kvmi_send_event(). */
+	if (smp_load_acquire(&kvi->state) != KVMI_EVENT_SENT ||
 	    msg->seq != kvi->msg.hdr.seq ||
 	    reply->event != kvi->msg.event.event)
 		return false;

@@ -38,6 +38,32 @@ static void kvmi_return_mm(struct kvm *kvm)
 	mmput(kvm->mm);
 }
 
+/* Memory of the VMM's memslots, not of KVM's own. */
+static struct kvm_memory_slot *kvmi_find_memslot(struct kvm *kvm, gfn_t gfn)
+{
+	struct kvm_memory_slot *slot = gfn_to_memslot(kvm, gfn);
+
+	return kvm_is_visible_memslot(slot) ? slot : NULL;
+}
+
+static int kvmi_read_page(struct kvm *kvm, gpa_t gpa, void *data,
+			  unsigned int size)
+{
+	struct kvm_memory_slot *slot;
+	gfn_t gfn = gpa_to_gfn(gpa);
+	unsigned long hva;
+
+	guard(srcu)(&kvm->srcu);
+
+	slot = kvmi_find_memslot(kvm, gfn);
+	hva = gfn_to_hva_memslot_prot(slot, gfn, NULL);
+	if (kvm_is_error_hva(hva) ||
+	    copy_from_user(data, (void __user *)hva + offset_in_page(gpa), size))
+		return -KVM_ENOENT;
+
+	return 0;
+}
+
 /**
  * kvmi_read_guest - read guest memory
  * @kvm: the VM
@@ -56,13 +82,11 @@ int kvmi_read_guest(struct kvm *kvm, gpa_t gpa, void *data, unsigned int size)
 	if (!kvmi_borrow_mm(kvm))
 		return -KVM_ENOENT;
 
-	scoped_guard(srcu, &kvm->srcu)
-		r = kvm_read_guest_page(kvm, gpa_to_gfn(gpa), data,
-					offset_in_page(gpa), size);
+	r = kvmi_read_page(kvm, gpa, data, size);
 
 	kvmi_return_mm(kvm);
 
-	return r ? -KVM_ENOENT : 0;
+	return r;
 }
 
 /* mark_page_dirty_in_slot() for whoever writes, as there may be no vCPU. */
@@ -85,12 +109,10 @@ static int kvmi_write_page(struct kvm *kvm, struct kvm_vcpu *vcpu, gpa_t gpa,
 
 	guard(srcu)(&kvm->srcu);
 
-	slot = gfn_to_memslot(kvm, gfn);
+	slot = kvmi_find_memslot(kvm, gfn);
 	hva = gfn_to_hva_memslot_prot(slot, gfn, &writable);
-	if (kvm_is_error_hva(hva) || !writable)
-		return -KVM_ENOENT;
-
-	if (copy_to_user((void __user *)hva + offset_in_page(gpa), data, size))
+	if (kvm_is_error_hva(hva) || !writable ||
+	    copy_to_user((void __user *)hva + offset_in_page(gpa), data, size))
 		return -KVM_ENOENT;
 
 	kvmi_mark_dirty(kvm, vcpu, slot, gfn);
