@@ -48,7 +48,8 @@ TEST_F(kvmi_command, check)
 	int i;
 
 	TEST_ASSERT_EQ(kvmi_cmd(self->tool, KVMI_VM_CHECK_COMMAND, &cmd, sizeof(cmd), NULL, 0), 0);
-	TEST_ASSERT_EQ(kvmi_cmd(self->tool, KVMI_VM_CHECK_EVENT, &event, sizeof(event), NULL, 0), 0);
+	TEST_ASSERT_EQ(kvmi_cmd(self->tool, KVMI_VM_CHECK_EVENT, &event, sizeof(event),
+				NULL, 0), 0);
 
 	cmd.padding1 = 1;
 	event.padding1 = 1;
@@ -56,8 +57,10 @@ TEST_F(kvmi_command, check)
 		       -KVM_EINVAL);
 	TEST_ASSERT_EQ(kvmi_cmd(self->tool, KVMI_VM_CHECK_EVENT, &event, sizeof(event), NULL, 0),
 		       -KVM_EINVAL);
-	cmd.padding1 = event.padding1 = 0;
-	cmd.padding2 = event.padding2 = 1u << 31;
+	cmd.padding1 = 0;
+	event.padding1 = 0;
+	cmd.padding2 = 1u << 31;
+	event.padding2 = 1u << 31;
 	TEST_ASSERT_EQ(kvmi_cmd(self->tool, KVMI_VM_CHECK_COMMAND, &cmd, sizeof(cmd), NULL, 0),
 		       -KVM_EINVAL);
 	TEST_ASSERT_EQ(kvmi_cmd(self->tool, KVMI_VM_CHECK_EVENT, &event, sizeof(event), NULL, 0),
@@ -108,7 +111,7 @@ TEST_F(kvmi_command, vm_control_events)
 				sizeof(bad[0]), NULL, 0), -KVM_EINVAL);
 }
 
-#define HOLE_GPA	(1ull << 46)
+#define HOLE_GPA	BIT_ULL(46)
 
 static void check_access_errors(struct kvmi_tool *tool, u16 id)
 {

@@ -69,6 +69,7 @@ TEST_F(kvmi_framing, short_requests)
 	};
 	struct kvmi_vm_check_command check = { .id = KVMI_VM_GET_INFO };
 	struct kvmi_vcpu_get_cpuid_reply cpuid;
+	static const u8 zero[16];
 	struct kvmi_runner runner;
 	struct kvmi_ev ev;
 	int i;
@@ -78,13 +79,14 @@ TEST_F(kvmi_framing, short_requests)
 			       i < 1 ? -KVM_ENOENT : 0);
 
 	for (i = 0; i <= sizeof(events); i++)
-		TEST_ASSERT_EQ(kvmi_cmd(self->tool, KVMI_VM_CONTROL_EVENTS, &events, i, NULL, 0), 0);
+		TEST_ASSERT_EQ(kvmi_cmd(self->tool, KVMI_VM_CONTROL_EVENTS, &events, i,
+					NULL, 0), 0);
 
 	/* vCPU 0, leaf 0. */
 	start_with_event(self->tool, self->vcpu[0], &runner, &ev);
 	for (i = 0; i <= 16; i++)
-		TEST_ASSERT_EQ(kvmi_cmd(self->tool, KVMI_VCPU_GET_CPUID, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
-					i, &cpuid, sizeof(cpuid)), 0);
+		TEST_ASSERT_EQ(kvmi_cmd(self->tool, KVMI_VCPU_GET_CPUID, zero, i,
+					&cpuid, sizeof(cpuid)), 0);
 	TEST_ASSERT(cpuid.eax >= 1, "Leaf 0 says there is no other");
 	kvmi_stop(&runner);
 }
