@@ -50,6 +50,15 @@ end_trace() {
 	[ "$rc" = 0 ] || fail_story "kvmi trace: exit code $rc, $(cat "$work/trace.err")"
 }
 
+# look N: ask QEMU for the registers, into $work/regs.N; shows where the vCPUs are.
+look() {
+	monitor "info registers -a"
+	grep -E '^(R[A-Z0-9]+ *=|CPU#)' <<<"$out" >"$work/regs.$1" || true
+	[ "$(grep -c '^RIP' "$work/regs.$1")" = 2 ] || fail_story "QEMU does not say where the vCPUs are"
+	grep -oE '^RIP=[0-9a-f]+' "$work/regs.$1" | paste -sd ' ' | quote
+	sleep 1
+}
+
 printf 'KVM introspection: looking into a live virtual machine\n'
 printf '======================================================\n\n'
 tell "This is $(uname -sr) on an emulated processor, $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)," \
@@ -120,20 +129,20 @@ proved "All of the guest's memory is searched while it runs, and any byte of it 
 # ---------------------------------------------------------------------------
 begin_step "Pause and resume"
 
+tell "Both processors get something to do; QEMU's monitor shows them at work:"
+show_guest "for n in 0 1; do taskset -c \$n yes >/dev/null & done"
+look 1
+look 2
+! cmp -s "$work/regs.1" "$work/regs.2" || fail_story "the vCPUs do not move"
 show kvmi pause --daemon "$vmm" || fail_story "kvmi pause"
 sleep 1
 before=$(stat -c %s "$work/console")
 sleep 3
 [ "$(stat -c %s "$work/console")" = "$before" ] || fail_story "the guest's console goes on"
-tell "Nothing more came to the guest's console for 3 seconds. QEMU is not blocked by that, and we ask it twice, through its monitor, where the vCPUs are:"
-for n in 1 2; do
-	monitor "info registers -a"
-	grep -oE 'RIP=[0-9a-f]+' <<<"$out" | paste -sd ' ' >"$work/rip.$n"
-	quote <"$work/rip.$n"
-	sleep 1
-done
-[ "$(wc -w <"$work/rip.1")" = 2 ] || fail_story "QEMU does not say where they are"
-cmp -s "$work/rip.1" "$work/rip.2" || fail_story "the vCPUs move"
+tell "Nothing more came to the guest's console for 3 seconds. QEMU is not blocked by that, its monitor answers:"
+look 1
+look 2
+cmp -s "$work/regs.1" "$work/regs.2" || fail_story "the vCPUs move"
 show kvmi info "$vmm" && fail_story "two tools at a time"
 show kvmi resume "$vmm" || fail_story "kvmi resume"
 for n in 0 1; do
@@ -142,6 +151,7 @@ done
 no_gap || fail_story "the guest has lost something: it does not count one by one"
 tell "The guest goes on counting, with the next number:"
 tail -n 2 "$work/console" | quote
+ask "killall yes"
 
 proved "The guest stood still, all of it, without its VMM having a part in it; and it lost nothing."
 

@@ -54,7 +54,7 @@ ask() {
 show_guest() {
 	printf '     guest# %s\n' "$1"
 	ask "$1"
-	printf '%s\n' "$out" | quote
+	[ -z "$out" ] || printf '%s\n' "$out" | quote
 }
 
 # counted CPU: how far the guest's processor has counted.
