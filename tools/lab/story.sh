@@ -87,7 +87,7 @@ proved "An ordinary guest runs under an ordinary QEMU${stock:-}."
 # ---------------------------------------------------------------------------
 begin_step "Which virtual machines are there?"
 
-show kvmi list || fail_story "kvmi list"
+show kvmi list || fail_story "kvmi list does not work"
 grep -qE "^$vmm +qemu-system-x86_64 +2 +96M +demo\$" <<<"$out" ||
 	fail_story "the list does not have process $vmm, QEMU, 2 vCPUs, 96 MiB, demo"
 show setpriv --reuid nobody --regid nogroup --clear-groups kvmi regs "$vmm" &&
@@ -99,7 +99,7 @@ proved "VMs are found from outside. To look into one takes the right to debug it
 # ---------------------------------------------------------------------------
 begin_step "What are its processors doing?"
 
-shorten='grep -E ^(vCPU|rax|rip|rflags|cr0|cr3|efer|cs|lstar)' show kvmi regs "$vmm" || fail_story "kvmi regs"
+shorten='grep -E ^(vCPU|rax|rip|rflags|cr0|cr3|efer|cs|lstar)' show kvmi regs "$vmm" || fail_story "kvmi regs does not work"
 for n in 0 1; do
 	grep -q "^vCPU $n: 64-bit mode, privilege level [03], 4-level paging" <<<"$out" ||
 		fail_story "there is no vCPU $n, running 64-bit code"
@@ -120,7 +120,7 @@ tell "There are several copies: what the boot loader left behind, the kernel's o
 show_guest "cat /proc/version"
 gpa=$(grep -F "  $out" <<<"$found" | sed 's/ .*//;q')
 [ -n "$gpa" ] || fail_story "this is not among what kvmi has found"
-show kvmi dump "$vmm" "0x$gpa" 64 || fail_story "kvmi dump"
+show kvmi dump "$vmm" "0x$gpa" 64 || fail_story "kvmi dump does not work"
 grep -q "^$gpa  4c 69 6e 75 78 20 76 65  72 73 69 6f 6e 20 37 .*|Linux version 7" <<<"$out" ||
 	fail_story "these bytes are others than those that were found"
 
@@ -134,7 +134,7 @@ show_guest "for n in 0 1; do taskset -c \$n yes >/dev/null & done"
 look 1
 look 2
 ! cmp -s "$work/regs.1" "$work/regs.2" || fail_story "the vCPUs do not move"
-show kvmi pause --daemon "$vmm" || fail_story "kvmi pause"
+show kvmi pause --daemon "$vmm" || fail_story "kvmi pause does not work"
 sleep 1
 before=$(stat -c %s "$work/console")
 sleep 3
@@ -144,7 +144,7 @@ look 1
 look 2
 cmp -s "$work/regs.1" "$work/regs.2" || fail_story "the vCPUs move"
 show kvmi info "$vmm" && fail_story "two tools at a time"
-show kvmi resume "$vmm" || fail_story "kvmi resume"
+show kvmi resume "$vmm" || fail_story "kvmi resume does not work"
 for n in 0 1; do
 	waited 20 counts_on "$n" "$(counted "$n")" || fail_story "processor $n of the guest does not go on"
 done
@@ -250,7 +250,7 @@ rc=0
 wait "$vmm" || rc=$?
 vmm=''
 [ "$rc" = 0 ] || fail_story "QEMU ended with exit code $rc: $(tail -n 3 "$work/vmm")"
-show kvmi list || fail_story "kvmi list"
+show kvmi list || fail_story "kvmi list does not work"
 grep -q 'there is no VM' <<<"$out" || fail_story "a VM is left"
 splat=$(grep -aE 'BUG|WARNING|Oops|Call Trace|stall|soft lockup' "$work/console" | head -n 1) || true
 [ -z "$splat" ] || fail_story "the guest's kernel complained: $splat"

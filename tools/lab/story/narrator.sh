@@ -54,7 +54,11 @@ show() {
 	local rc=0
 	typed "$@"
 	out=$("$@" 2>&1) || rc=$?
-	printf '%s\n' "$out" | ${shorten:-cat} | quote
+	if [ "$rc" = 0 ]; then
+		printf '%s\n' "$out" | ${shorten:-cat} | quote
+	else
+		printf '%s\n' "$out" | quote
+	fi
 	return "$rc"
 }
 
