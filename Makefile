@@ -40,7 +40,7 @@ kernel: tree ## build the lab kernel
 kvmi: tree ## build the kvmi command
 	@$(lab)/kvmi
 
-lint: tree ## checkpatch, sparse, W=1, shellcheck
+lint: tree ## checkpatch, sparse, W=1, shellcheck, documentation
 	@$(lab)/lint
 
 series: tree ## the mail-ready series, in build/series-out
