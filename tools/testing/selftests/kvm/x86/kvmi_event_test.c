@@ -432,8 +432,7 @@ static void guest_ud_handler(struct ex_regs *regs)
 
 extern u8 guest_int3[], guest_after_int3[];
 
-/* How often the guest's handler is called for one INT3. */
-static void guest_breakpoint(u64 expected)
+static noinline void guest_execute_int3(void)
 {
 	/*
 	 * Bochs 3.0 tells an SVM host for too long that a nested page fault came
@@ -444,8 +443,20 @@ static void guest_breakpoint(u64 expected)
 
 	asm volatile("guest_int3: int3\n\t"
 		     "guest_after_int3:\n\t" : : : "memory");
+}
+
+/* How often the guest's handler is called for one INT3. */
+static void guest_breakpoint(u64 expected)
+{
+	guest_execute_int3();
 	GUEST_ASSERT_EQ(READ_ONCE(guest_breakpoints), expected);
 	GUEST_DONE();
+}
+
+static void guest_tell_breakpoints(void)
+{
+	guest_execute_int3();
+	GUEST_SYNC(READ_ONCE(guest_breakpoints));
 }
 
 static void install_handlers(struct kvm_vm *vm)
@@ -455,39 +466,45 @@ static void install_handlers(struct kvm_vm *vm)
 }
 
 /*
- * What the host can do, shown by KVM's interface for debuggers: some emulators do
+ * What the host lacks, shown by KVM's interface for debuggers: some emulators do
  * not let it intercept the #BP of an INT3, or do not inject it as processors do.
+ * NULL if it has what it takes.
  */
-enum { INT3_WORKS, INT3_NOT_INTERCEPTED, INT3_NOT_INJECTED };
-
-static int int3_support(void)
+static const char *int3_lacks(bool inject)
 {
 	struct kvm_guest_debug debug = {
 		.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP,
 	};
-	int support = INT3_NOT_INTERCEPTED;
+	const char *lacks = NULL;
 	struct kvm_vcpu *vcpu;
 	struct kvm_vm *vm;
+	struct ucall uc;
 
-	vm = vm_create_with_one_vcpu(&vcpu, guest_breakpoint);
+	vm = vm_create_with_one_vcpu(&vcpu, guest_tell_breakpoints);
 	install_handlers(vm);
-	vcpu_args_set(vcpu, 1, 1ul);
 	vcpu_guest_debug_set(vcpu, &debug);
 	vcpu_run(vcpu);
-	if (vcpu->run->exit_reason == KVM_EXIT_DEBUG) {
+	if (vcpu->run->exit_reason != KVM_EXIT_DEBUG) {
+		lacks = "KVM's debug interface shows: the host cannot intercept INT3";
+	} else if (inject) {
 		debug.control = KVM_GUESTDBG_INJECT_BP;
 		vcpu_guest_debug_set(vcpu, &debug);
 		vcpu_run(vcpu);
-		support = get_ucall(vcpu, NULL) == UCALL_DONE ? INT3_WORKS : INT3_NOT_INJECTED;
+		if (get_ucall(vcpu, &uc) != UCALL_SYNC || uc.args[1] != 1)
+			lacks = "KVM's debug interface shows: the host cannot inject #BP as a processor does";
 	}
 	kvm_vm_free(vm);
 
-	return support;
+	return lacks;
 }
 
-static const char no_int3[] = "KVM's debug interface shows: the host cannot intercept INT3";
-static const char no_inject[] =
-	"KVM's debug interface shows: the host cannot inject #BP as a processor does";
+#define SKIP_IF_INT3_LACKS(inject)			\
+	do {						\
+		const char *lacks = int3_lacks(inject);	\
+							\
+		if (lacks)				\
+			SKIP(return, "%s", lacks);	\
+	} while (0)
 
 static struct kvmi_vcpu_event_breakpoint *bp_payload(struct kvmi_ev *ev)
 {
@@ -524,10 +541,7 @@ TEST_F(kvmi_event, breakpoint_continue)
 	struct kvmi_runner runner;
 	struct kvmi_ev ev;
 
-	if (int3_support() == INT3_NOT_INTERCEPTED)
-		SKIP(return, "%s", no_int3);
-	if (int3_support() == INT3_NOT_INJECTED)
-		SKIP(return, "%s", no_inject);
+	SKIP_IF_INT3_LACKS(true);
 
 	start_breakpoint(self->vm, self->vcpu[0], self->tool, &runner, 1);
 	expect_breakpoint(self->vm, self->tool, &ev);
@@ -544,8 +558,7 @@ TEST_F(kvmi_event, breakpoint_retry_moved)
 	struct kvm_regs regs;
 	struct kvmi_ev ev;
 
-	if (int3_support() == INT3_NOT_INTERCEPTED)
-		SKIP(return, "%s", no_int3);
+	SKIP_IF_INT3_LACKS(false);
 
 	start_breakpoint(self->vm, self->vcpu[0], self->tool, &runner, 0);
 	expect_breakpoint(self->vm, self->tool, &ev);
@@ -565,8 +578,7 @@ TEST_F(kvmi_event, breakpoint_retry)
 	u8 nop = 0x90;
 	int i;
 
-	if (int3_support() == INT3_NOT_INTERCEPTED)
-		SKIP(return, "%s", no_int3);
+	SKIP_IF_INT3_LACKS(false);
 
 	start_breakpoint(self->vm, self->vcpu[0], self->tool, &runner, 0);
 	for (i = 0; i < 5; i++) {
@@ -586,8 +598,7 @@ TEST_F(kvmi_event, breakpoint_disabled)
 	struct kvmi_runner runner;
 	struct kvmi_ev ev;
 
-	if (int3_support() == INT3_NOT_INTERCEPTED)
-		SKIP(return, "%s", no_int3);
+	SKIP_IF_INT3_LACKS(false);
 
 	install_handlers(self->vm);
 	vcpu_arch_set_entry_point(self->vcpu[0], guest_breakpoint);
@@ -611,10 +622,7 @@ TEST_F(kvmi_event, breakpoint_and_guest_debug)
 	struct kvmi_runner runner;
 	struct kvmi_ev ev;
 
-	if (int3_support() == INT3_NOT_INTERCEPTED)
-		SKIP(return, "%s", no_int3);
-	if (int3_support() == INT3_NOT_INJECTED)
-		SKIP(return, "%s", no_inject);
+	SKIP_IF_INT3_LACKS(true);
 
 	vcpu_guest_debug_set(self->vcpu[0], &debug);
 	start_breakpoint(self->vm, self->vcpu[0], self->tool, &runner, 0);
@@ -646,8 +654,7 @@ TEST_F(kvmi_event, guest_debug_outlives_tool)
 	struct kvmi_runner runner;
 	struct kvmi_ev ev;
 
-	if (int3_support() == INT3_NOT_INTERCEPTED)
-		SKIP(return, "%s", no_int3);
+	SKIP_IF_INT3_LACKS(false);
 
 	vcpu_guest_debug_set(self->vcpu[0], &debug);
 	TEST_ASSERT_EQ(kvmi_pause(self->tool, 0, 0), 0);
@@ -713,8 +720,7 @@ TEST_F(kvmi_event, breakpoint_crash)
 	struct kvm_regs regs;
 	struct kvmi_ev ev;
 
-	if (int3_support() == INT3_NOT_INTERCEPTED)
-		SKIP(return, "%s", no_int3);
+	SKIP_IF_INT3_LACKS(false);
 
 	start_breakpoint(self->vm, self->vcpu[0], self->tool, &runner, 1);
 	expect_breakpoint(self->vm, self->tool, &ev);
