@@ -491,20 +491,12 @@ static const char *int3_lacks(bool inject)
 		vcpu_guest_debug_set(vcpu, &debug);
 		vcpu_run(vcpu);
 		if (get_ucall(vcpu, &uc) != UCALL_SYNC || uc.args[1] != 1)
-			lacks = "KVM's debug interface shows: the host cannot inject #BP as a processor does";
+			lacks = "KVM's debug interface shows: the host cannot inject #BP properly";
 	}
 	kvm_vm_free(vm);
 
 	return lacks;
 }
-
-#define SKIP_IF_INT3_LACKS(inject)			\
-	do {						\
-		const char *lacks = int3_lacks(inject);	\
-							\
-		if (lacks)				\
-			SKIP(return, "%s", lacks);	\
-	} while (0)
 
 static struct kvmi_vcpu_event_breakpoint *bp_payload(struct kvmi_ev *ev)
 {
@@ -538,10 +530,12 @@ static void expect_breakpoint(struct kvm_vm *vm, struct kvmi_tool *tool,
 /* CONTINUE: the guest gets its #BP, once. */
 TEST_F(kvmi_event, breakpoint_continue)
 {
+	const char *lacks = int3_lacks(true);
 	struct kvmi_runner runner;
 	struct kvmi_ev ev;
 
-	SKIP_IF_INT3_LACKS(true);
+	if (lacks)
+		SKIP(return, "%s", lacks);
 
 	start_breakpoint(self->vm, self->vcpu[0], self->tool, &runner, 1);
 	expect_breakpoint(self->vm, self->tool, &ev);
@@ -554,11 +548,13 @@ TEST_F(kvmi_event, breakpoint_continue)
 /* RETRY with rip moved: the guest goes on there, and never hears of it. */
 TEST_F(kvmi_event, breakpoint_retry_moved)
 {
+	const char *lacks = int3_lacks(false);
 	struct kvmi_runner runner;
 	struct kvm_regs regs;
 	struct kvmi_ev ev;
 
-	SKIP_IF_INT3_LACKS(false);
+	if (lacks)
+		SKIP(return, "%s", lacks);
 
 	start_breakpoint(self->vm, self->vcpu[0], self->tool, &runner, 0);
 	expect_breakpoint(self->vm, self->tool, &ev);
@@ -573,12 +569,14 @@ TEST_F(kvmi_event, breakpoint_retry_moved)
 /* RETRY: the instruction is executed again, and raises the event again. */
 TEST_F(kvmi_event, breakpoint_retry)
 {
+	const char *lacks = int3_lacks(false);
 	struct kvmi_runner runner;
 	struct kvmi_ev ev;
 	u8 nop = 0x90;
 	int i;
 
-	SKIP_IF_INT3_LACKS(false);
+	if (lacks)
+		SKIP(return, "%s", lacks);
 
 	start_breakpoint(self->vm, self->vcpu[0], self->tool, &runner, 0);
 	for (i = 0; i < 5; i++) {
@@ -595,10 +593,12 @@ TEST_F(kvmi_event, breakpoint_retry)
 /* Off again: KVM needs no interception of its own, the guest gets its #BP. */
 TEST_F(kvmi_event, breakpoint_disabled)
 {
+	const char *lacks = int3_lacks(false);
 	struct kvmi_runner runner;
 	struct kvmi_ev ev;
 
-	SKIP_IF_INT3_LACKS(false);
+	if (lacks)
+		SKIP(return, "%s", lacks);
 
 	install_handlers(self->vm);
 	vcpu_arch_set_entry_point(self->vcpu[0], guest_breakpoint);
@@ -616,13 +616,15 @@ TEST_F(kvmi_event, breakpoint_disabled)
 /* The VMM's debugger and the tool: the tool first, then the debugger. */
 TEST_F(kvmi_event, breakpoint_and_guest_debug)
 {
+	const char *lacks = int3_lacks(true);
 	struct kvm_guest_debug debug = {
 		.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP,
 	};
 	struct kvmi_runner runner;
 	struct kvmi_ev ev;
 
-	SKIP_IF_INT3_LACKS(true);
+	if (lacks)
+		SKIP(return, "%s", lacks);
 
 	vcpu_guest_debug_set(self->vcpu[0], &debug);
 	start_breakpoint(self->vm, self->vcpu[0], self->tool, &runner, 0);
@@ -648,13 +650,15 @@ TEST_F(kvmi_event, breakpoint_and_guest_debug)
 /* The tool goes away, the debugger stays. */
 TEST_F(kvmi_event, guest_debug_outlives_tool)
 {
+	const char *lacks = int3_lacks(false);
 	struct kvm_guest_debug debug = {
 		.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP,
 	};
 	struct kvmi_runner runner;
 	struct kvmi_ev ev;
 
-	SKIP_IF_INT3_LACKS(false);
+	if (lacks)
+		SKIP(return, "%s", lacks);
 
 	vcpu_guest_debug_set(self->vcpu[0], &debug);
 	TEST_ASSERT_EQ(kvmi_pause(self->tool, 0, 0), 0);
@@ -716,11 +720,13 @@ TEST_F(kvmi_event, pause_crash)
 
 TEST_F(kvmi_event, breakpoint_crash)
 {
+	const char *lacks = int3_lacks(false);
 	struct kvmi_runner runner;
 	struct kvm_regs regs;
 	struct kvmi_ev ev;
 
-	SKIP_IF_INT3_LACKS(false);
+	if (lacks)
+		SKIP(return, "%s", lacks);
 
 	start_breakpoint(self->vm, self->vcpu[0], self->tool, &runner, 1);
 	expect_breakpoint(self->vm, self->tool, &ev);
