@@ -272,6 +272,32 @@ struct kvmi_vcpu_control_events {
 };
 
 /**
+ * struct kvmi_vcpu_control_singlestep - KVMI_VCPU_CONTROL_SINGLESTEP
+ * @enable: 1: each instruction raises KVMI_VCPU_EVENT_SINGLESTEP, 0: none does
+ * @padding: zero
+ */
+struct kvmi_vcpu_control_singlestep {
+	__u8 enable;
+	__u8 padding[7];
+};
+
+/**
+ * struct kvmi_vcpu_translate_gva - KVMI_VCPU_TRANSLATE_GVA
+ * @gva: guest virtual address
+ */
+struct kvmi_vcpu_translate_gva {
+	__u64 gva;
+};
+
+/**
+ * struct kvmi_vcpu_translate_gva_reply - reply data of KVMI_VCPU_TRANSLATE_GVA
+ * @gpa: guest physical address, all ones if there is none
+ */
+struct kvmi_vcpu_translate_gva_reply {
+	__u64 gpa;
+};
+
+/**
  * struct kvmi_event_hdr - starts the data of every event
  * @event: KVMI_VM_EVENT_* or KVMI_VCPU_EVENT_*
  * @padding: zero
@@ -312,6 +338,16 @@ struct kvmi_vcpu_event_reply {
 	__u8 event;
 	__u16 padding1;
 	__u32 padding2;
+};
+
+/**
+ * struct kvmi_vcpu_event_singlestep - payload of KVMI_VCPU_EVENT_SINGLESTEP
+ * @failed: 1: another exit than that of the step came before it was done
+ * @padding: zero
+ */
+struct kvmi_vcpu_event_singlestep {
+	__u8 failed;
+	__u8 padding[7];
 };
 
 #endif /* _UAPI__LINUX_KVMI_H */

@@ -84,6 +84,102 @@ struct kvmi_vcpu_get_cpuid_reply {
 };
 
 /**
+ * struct kvmi_vcpu_control_cr - KVMI_VCPU_CONTROL_CR
+ * @cr: control register: 0, 3 or 4
+ * @enable: 1: writes raise KVMI_VCPU_EVENT_CR, 0: they do not
+ * @padding1: zero
+ * @padding2: zero
+ */
+struct kvmi_vcpu_control_cr {
+	__u8 cr;
+	__u8 enable;
+	__u16 padding1;
+	__u32 padding2;
+};
+
+/**
+ * struct kvmi_vcpu_inject_exception - KVMI_VCPU_INJECT_EXCEPTION
+ * @nr: vector, 0 to 31
+ * @padding1: zero
+ * @padding2: zero
+ * @error_code: for vectors that have one
+ * @address: CR2 of a #PF
+ */
+struct kvmi_vcpu_inject_exception {
+	__u8 nr;
+	__u8 padding1;
+	__u16 padding2;
+	__u32 error_code;
+	__u64 address;
+};
+
+/**
+ * struct kvmi_vcpu_get_xcr - KVMI_VCPU_GET_XCR
+ * @xcr: extended control register: 0
+ * @padding: zero
+ */
+struct kvmi_vcpu_get_xcr {
+	__u8 xcr;
+	__u8 padding[7];
+};
+
+/**
+ * struct kvmi_vcpu_get_xcr_reply - reply data of KVMI_VCPU_GET_XCR
+ * @value: of the register
+ */
+struct kvmi_vcpu_get_xcr_reply {
+	__u64 value;
+};
+
+/**
+ * struct kvmi_vcpu_get_xsave_reply - reply data of KVMI_VCPU_GET_XSAVE
+ * @xsave: the XSAVE area, 4096 bytes, in the standard format
+ */
+struct kvmi_vcpu_get_xsave_reply {
+	struct kvm_xsave xsave;
+};
+
+/**
+ * struct kvmi_vcpu_set_xsave - KVMI_VCPU_SET_XSAVE
+ * @xsave: the XSAVE area, 4096 bytes, in the standard format
+ */
+struct kvmi_vcpu_set_xsave {
+	struct kvm_xsave xsave;
+};
+
+/**
+ * struct kvmi_vcpu_get_mtrr_type - KVMI_VCPU_GET_MTRR_TYPE
+ * @gpa: guest physical address, bytes
+ */
+struct kvmi_vcpu_get_mtrr_type {
+	__u64 gpa;
+};
+
+/**
+ * struct kvmi_vcpu_get_mtrr_type_reply - reply data of KVMI_VCPU_GET_MTRR_TYPE
+ * @type: memory type as in the MTRRs: 0 UC, 1 WC, 4 WT, 5 WP, 6 WB
+ * @padding: zero
+ */
+struct kvmi_vcpu_get_mtrr_type_reply {
+	__u8 type;
+	__u8 padding[7];
+};
+
+/**
+ * struct kvmi_vcpu_control_msr - KVMI_VCPU_CONTROL_MSR
+ * @enable: 1: writes raise KVMI_VCPU_EVENT_MSR, 0: they do not
+ * @padding1: zero
+ * @padding2: zero
+ * @msr: MSR index
+ */
+struct kvmi_vcpu_control_msr {
+	__u8 enable;
+	__u8 padding1;
+	__u16 padding2;
+	__u32 msr;
+};
+
+/**
  * struct kvmi_vcpu_event_arch - state of the vCPU at an event
  * @mode: operand size of the code segment in bytes: 2, 4 or 8
  * @padding: zero
@@ -119,6 +215,98 @@ struct kvmi_vcpu_event_breakpoint {
 	__u64 gpa;
 	__u8 insn_len;
 	__u8 padding[7];
+};
+
+/**
+ * struct kvmi_vcpu_event_cr - payload of KVMI_VCPU_EVENT_CR
+ * @cr: control register: 0, 3 or 4
+ * @padding: zero
+ * @old_value: what it is
+ * @new_value: what the guest wants to write
+ */
+struct kvmi_vcpu_event_cr {
+	__u8 cr;
+	__u8 padding[7];
+	__u64 old_value;
+	__u64 new_value;
+};
+
+/**
+ * struct kvmi_vcpu_event_cr_reply - reply data of KVMI_VCPU_EVENT_CR
+ * @new_val: what is written
+ */
+struct kvmi_vcpu_event_cr_reply {
+	__u64 new_val;
+};
+
+/**
+ * struct kvmi_vcpu_event_trap - payload of KVMI_VCPU_EVENT_TRAP
+ * @nr: vector of what was injected
+ * @padding1: zero
+ * @padding2: zero
+ * @error_code: its error code, 0 if it has none
+ * @address: CR2 if it is a #PF
+ */
+struct kvmi_vcpu_event_trap {
+	__u8 nr;
+	__u8 padding1;
+	__u16 padding2;
+	__u32 error_code;
+	__u64 address;
+};
+
+/**
+ * struct kvmi_vcpu_event_xsetbv - payload of KVMI_VCPU_EVENT_XSETBV
+ * @xcr: extended control register: 0
+ * @padding: zero
+ * @old_value: what it was
+ * @new_value: what the guest writes
+ */
+struct kvmi_vcpu_event_xsetbv {
+	__u8 xcr;
+	__u8 padding[7];
+	__u64 old_value;
+	__u64 new_value;
+};
+
+/* kvmi_vcpu_event_descriptor.descriptor */
+#define KVMI_DESC_IDTR	1
+#define KVMI_DESC_GDTR	2
+#define KVMI_DESC_LDTR	3
+#define KVMI_DESC_TR	4
+
+/**
+ * struct kvmi_vcpu_event_descriptor - payload of KVMI_VCPU_EVENT_DESCRIPTOR
+ * @descriptor: KVMI_DESC_*
+ * @write: 1: the guest loads the register, 0: it stores it
+ * @padding: zero
+ */
+struct kvmi_vcpu_event_descriptor {
+	__u8 descriptor;
+	__u8 write;
+	__u8 padding[6];
+};
+
+/**
+ * struct kvmi_vcpu_event_msr - payload of KVMI_VCPU_EVENT_MSR
+ * @msr: MSR index
+ * @padding: zero
+ * @old_value: what it is
+ * @new_value: what the guest wants to write
+ */
+struct kvmi_vcpu_event_msr {
+	__u32 msr;
+	__u32 padding;
+	__u64 old_value;
+	__u64 new_value;
+};
+
+/**
+ * struct kvmi_vcpu_event_msr_reply - reply data of KVMI_VCPU_EVENT_MSR
+ * @new_val: what is written
+ */
+struct kvmi_vcpu_event_msr_reply {
+	__u64 new_val;
 };
 
 #endif /* _UAPI_ASM_X86_KVMI_H */
