@@ -38,14 +38,9 @@ static const struct flag efer_flags[] = {
 
 #define EFER_LMA	0x400
 
-static const struct {
-	const char *name;
-	__u32 index;
-} msr_names[] = {
-	{ "sysenter_cs", 0x174 }, { "sysenter_esp", 0x175 }, { "sysenter_eip", 0x176 },
-	{ "pat", 0x277 },
-	{ "star", 0xc0000081 }, { "lstar", 0xc0000082 }, { "cstar", 0xc0000083 },
-	{ "sfmask", 0xc0000084 }, { "kernel_gs_base", 0xc0000102 },
+static const char * const msr_names[] = {
+	"sysenter_cs", "sysenter_esp", "sysenter_eip", "pat", "star", "lstar", "cstar", "sfmask",
+	"kernel_gs_base",
 };
 
 struct vcpu {
@@ -126,7 +121,7 @@ static void print_text(const struct vcpu *vcpu)
 	printf("%-16s %016llx\n", "apic_base", sregs->apic_base);
 	for (i = 0; i < ARRAY_SIZE(msr_names); i++)
 		if (vcpu->has_msr[i])
-			printf("%-16s %016llx\n", msr_names[i].name, (__u64)vcpu->msrs[i].data);
+			printf("%-16s %016llx\n", msr_names[i], (__u64)vcpu->msrs[i].data);
 }
 
 static void json_segment(struct json *out, const char *name, const struct kvm_segment *seg)
@@ -189,7 +184,7 @@ static void print_json(struct json *out, const struct vcpu *vcpu)
 	json_object(out, "msrs");
 	for (i = 0; i < ARRAY_SIZE(msr_names); i++)
 		if (vcpu->has_msr[i])
-			json_hex(out, msr_names[i].name, vcpu->msrs[i].data);
+			json_hex(out, msr_names[i], vcpu->msrs[i].data);
 	json_end(out);
 	json_end(out);
 }
@@ -201,7 +196,7 @@ static int get_vcpu(struct kvmi_conn *conn, struct vcpu *vcpu)
 	int r;
 
 	for (i = 0; i < nr; i++)
-		vcpu->msrs[i].index = msr_names[i].index;
+		kvmi_msr_index(msr_names[i], &vcpu->msrs[i].index);
 
 	r = kvmi_get_registers(conn, vcpu->index, &vcpu->state, vcpu->msrs, nr);
 	if (r != -EINVAL) {

@@ -26,7 +26,7 @@ static int refused(struct kvmi_conn *conn, __u16 id, int vcpu, int err)
 		return kvmi_fail(conn, err, KVMI_FAILURE_OTHER,
 				 "%s%s: the VMM does not allow it", name, who);
 	case KVM_ENOSYS:
-		return kvmi_fail(conn, err, KVMI_FAILURE_OTHER,
+		return kvmi_fail(conn, err, KVMI_FAILURE_NO_SUPPORT,
 				 "%s: this kernel does not have it", name);
 	case EPROTO:
 		return kvmi_fail(conn, err, KVMI_FAILURE_OTHER, "%s%s: short reply", name, who);
@@ -352,4 +352,191 @@ int kvmi_get_cpuid(struct kvmi_conn *conn, __u16 vcpu, __u32 function, __u32 ind
 	struct kvmi_vcpu_get_cpuid req = { .function = function, .index = index };
 
 	return vcpu_command(conn, KVMI_VCPU_GET_CPUID, vcpu, &req, sizeof(req), rpl, sizeof(*rpl));
+}
+
+/**
+ * kvmi_control_cr - select a control register, or not any more
+ * @conn: the connection
+ * @vcpu: index of the vCPU
+ * @cr: 0, 3 or 4
+ * @enable: writes raise KVMI_VCPU_EVENT_CR, if that is switched on too
+ *
+ * Return: 0 or a negative errno
+ */
+int kvmi_control_cr(struct kvmi_conn *conn, __u16 vcpu, __u8 cr, bool enable)
+{
+	struct kvmi_vcpu_control_cr req = { .cr = cr, .enable = enable };
+
+	return vcpu_command(conn, KVMI_VCPU_CONTROL_CR, vcpu, &req, sizeof(req), NULL, 0);
+}
+
+/* What is wrong is this MSR, not the command. */
+static int explain_msr(struct kvmi_conn *conn, __u16 vcpu, __u32 msr, int r)
+{
+	const char *name = kvmi_msr_name(msr);
+	char buf[32];
+
+	if (name)
+		snprintf(buf, sizeof(buf), "MSR %s", name);
+	else
+		snprintf(buf, sizeof(buf), "MSR 0x%x", msr);
+
+	switch (r) {
+	case -EINVAL:
+		return kvmi_fail(conn, EINVAL, KVMI_FAILURE_OTHER,
+				 "%s of vCPU %u cannot be intercepted", buf, vcpu);
+	case -EPERM:
+		return kvmi_fail(conn, EPERM, KVMI_FAILURE_OTHER,
+				 "%s of vCPU %u: the VMM does not allow to intercept it", buf,
+				 vcpu);
+	default:
+		return r;
+	}
+}
+
+/**
+ * kvmi_control_msr - select an MSR, or not any more
+ * @conn: the connection
+ * @vcpu: index of the vCPU
+ * @msr: index of the MSR
+ * @enable: writes raise KVMI_VCPU_EVENT_MSR, if that is switched on too
+ *
+ * Return: 0, -EINVAL: it cannot be intercepted, or another negative errno
+ */
+int kvmi_control_msr(struct kvmi_conn *conn, __u16 vcpu, __u32 msr, bool enable)
+{
+	struct kvmi_vcpu_control_msr req = { .enable = enable, .msr = msr };
+	int r = vcpu_command(conn, KVMI_VCPU_CONTROL_MSR, vcpu, &req, sizeof(req), NULL, 0);
+
+	return explain_msr(conn, vcpu, msr, r);
+}
+
+/**
+ * kvmi_control_singlestep - make a vCPU step, or run again
+ * @conn: the connection
+ * @vcpu: index of the vCPU
+ * @enable: each instruction raises KVMI_VCPU_EVENT_SINGLESTEP
+ *
+ * Return: 0, -EOPNOTSUPP: the processor cannot, or another negative errno
+ */
+int kvmi_control_singlestep(struct kvmi_conn *conn, __u16 vcpu, bool enable)
+{
+	struct kvmi_vcpu_control_singlestep req = { .enable = enable };
+
+	return vcpu_command(conn, KVMI_VCPU_CONTROL_SINGLESTEP, vcpu, &req, sizeof(req), NULL, 0);
+}
+
+/**
+ * kvmi_inject_exception - raise an exception in the guest
+ * @conn: the connection
+ * @vcpu: index of the vCPU
+ * @nr: vector
+ * @error_code: for vectors that have one
+ * @address: CR2 of a #PF
+ *
+ * It is raised when the vCPU enters the guest. KVMI_VCPU_EVENT_TRAP then tells
+ * what was: another exception may have come first.
+ *
+ * Return: 0, -EBUSY: the one before is still to come, or the vCPU is stepping,
+ * or another negative errno
+ */
+int kvmi_inject_exception(struct kvmi_conn *conn, __u16 vcpu, __u8 nr, __u32 error_code,
+			  __u64 address)
+{
+	struct kvmi_vcpu_inject_exception req = {
+		.nr = nr, .error_code = error_code, .address = address,
+	};
+
+	return vcpu_command(conn, KVMI_VCPU_INJECT_EXCEPTION, vcpu, &req, sizeof(req), NULL, 0);
+}
+
+/**
+ * kvmi_get_xcr - get an extended control register
+ * @conn: the connection
+ * @vcpu: index of the vCPU
+ * @xcr: 0
+ * @value: out
+ *
+ * Return: 0 or a negative errno
+ */
+int kvmi_get_xcr(struct kvmi_conn *conn, __u16 vcpu, __u8 xcr, __u64 *value)
+{
+	struct kvmi_vcpu_get_xcr req = { .xcr = xcr };
+	struct kvmi_vcpu_get_xcr_reply rpl;
+	int r = vcpu_command(conn, KVMI_VCPU_GET_XCR, vcpu, &req, sizeof(req), &rpl, sizeof(rpl));
+
+	if (!r)
+		*value = rpl.value;
+
+	return r;
+}
+
+/**
+ * kvmi_get_xsave - get the state of FPU, SSE, AVX, ...
+ * @conn: the connection
+ * @vcpu: index of the vCPU
+ * @xsave: out: 4096 bytes, in the standard format
+ *
+ * Return: 0 or a negative errno
+ */
+int kvmi_get_xsave(struct kvmi_conn *conn, __u16 vcpu, struct kvm_xsave *xsave)
+{
+	return vcpu_command(conn, KVMI_VCPU_GET_XSAVE, vcpu, NULL, 0, xsave, sizeof(*xsave));
+}
+
+/**
+ * kvmi_set_xsave - change the state of FPU, SSE, AVX, ...
+ * @conn: the connection
+ * @vcpu: index of the vCPU
+ * @xsave: what kvmi_get_xsave() gave, with changes
+ *
+ * Return: 0, -EINVAL: KVM does not take it, or another negative errno
+ */
+int kvmi_set_xsave(struct kvmi_conn *conn, __u16 vcpu, const struct kvm_xsave *xsave)
+{
+	return vcpu_command(conn, KVMI_VCPU_SET_XSAVE, vcpu, xsave, sizeof(*xsave), NULL, 0);
+}
+
+/**
+ * kvmi_get_mtrr_type - get the memory type that the guest's MTRRs give
+ * @conn: the connection
+ * @vcpu: index of the vCPU
+ * @gpa: guest physical address
+ * @type: out: 0 UC, 1 WC, 4 WT, 5 WP, 6 WB
+ *
+ * Return: 0 or a negative errno
+ */
+int kvmi_get_mtrr_type(struct kvmi_conn *conn, __u16 vcpu, __u64 gpa, __u8 *type)
+{
+	struct kvmi_vcpu_get_mtrr_type req = { .gpa = gpa };
+	struct kvmi_vcpu_get_mtrr_type_reply rpl;
+	int r = vcpu_command(conn, KVMI_VCPU_GET_MTRR_TYPE, vcpu, &req, sizeof(req), &rpl,
+			     sizeof(rpl));
+
+	if (!r)
+		*type = rpl.type;
+
+	return r;
+}
+
+/**
+ * kvmi_translate_gva - translate an address as the vCPU would now
+ * @conn: the connection
+ * @vcpu: index of the vCPU
+ * @gva: guest virtual address
+ * @gpa: out: guest physical address, or KVMI_UNMAPPED
+ *
+ * Return: 0 or a negative errno
+ */
+int kvmi_translate_gva(struct kvmi_conn *conn, __u16 vcpu, __u64 gva, __u64 *gpa)
+{
+	struct kvmi_vcpu_translate_gva req = { .gva = gva };
+	struct kvmi_vcpu_translate_gva_reply rpl;
+	int r = vcpu_command(conn, KVMI_VCPU_TRANSLATE_GVA, vcpu, &req, sizeof(req), &rpl,
+			     sizeof(rpl));
+
+	if (!r)
+		*gpa = rpl.gpa;
+
+	return r;
 }

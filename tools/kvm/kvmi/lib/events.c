@@ -149,3 +149,50 @@ int kvmi_reply_event(struct kvmi_conn *conn, const struct kvmi_event *event, __u
 	hdr.size = sizeof(vcpu_hdr) + sizeof(reply) + size;
 	return kvmi_send(conn, iov, size ? 4 : 3);
 }
+
+/* Both have the same: what is to be written. */
+static int reply_value(struct kvmi_conn *conn, const struct kvmi_event *event, __u64 value)
+{
+	return kvmi_reply_event(conn, event, KVMI_EVENT_ACTION_CONTINUE, &value, sizeof(value));
+}
+
+/**
+ * kvmi_continue_event - let the guest go on as if nobody watched
+ * @conn: the connection
+ * @event: what is answered
+ *
+ * Without reply data KVM would write zero to the register of a CR or MSR event.
+ *
+ * Return: 0 or a negative errno
+ */
+int kvmi_continue_event(struct kvmi_conn *conn, const struct kvmi_event *event)
+{
+	switch (event->id) {
+	case KVMI_VCPU_EVENT_CR:
+		return reply_value(conn, event, event->cr.new_value);
+	case KVMI_VCPU_EVENT_MSR:
+		return reply_value(conn, event, event->msr.new_value);
+	default:
+		return kvmi_reply_event(conn, event, KVMI_EVENT_ACTION_CONTINUE, NULL, 0);
+	}
+}
+
+/**
+ * kvmi_deny_event - let the guest go on, with the register left as it is
+ * @conn: the connection
+ * @event: a CR or an MSR event
+ *
+ * Return: 0, -EINVAL: it is another event, or another negative errno
+ */
+int kvmi_deny_event(struct kvmi_conn *conn, const struct kvmi_event *event)
+{
+	switch (event->id) {
+	case KVMI_VCPU_EVENT_CR:
+		return reply_value(conn, event, event->cr.old_value);
+	case KVMI_VCPU_EVENT_MSR:
+		return reply_value(conn, event, event->msr.old_value);
+	default:
+		return kvmi_fail(conn, EINVAL, KVMI_FAILURE_OTHER,
+				 "there is nothing to deny in this event");
+	}
+}

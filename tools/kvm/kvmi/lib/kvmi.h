@@ -64,6 +64,13 @@ enum kvmi_failure kvmi_failure(const struct kvmi_conn *conn);
 const char *kvmi_message_name(unsigned int id);
 const char *kvmi_event_name(unsigned int id);
 
+/* x86.c: as the processors' manuals have them */
+const char *kvmi_msr_name(__u32 msr);
+bool kvmi_msr_index(const char *name, __u32 *msr);
+const char *kvmi_cr_name(unsigned int cr);
+const char *kvmi_descriptor_name(unsigned int descriptor);
+const char *kvmi_exception_name(unsigned int nr);
+
 /**
  * struct kvmi_vm - a VM on this host
  * @pid: process that owns it
@@ -121,10 +128,21 @@ int kvmi_get_registers(struct kvmi_conn *conn, __u16 vcpu, struct kvmi_vcpu_even
 int kvmi_set_registers(struct kvmi_conn *conn, __u16 vcpu, const struct kvm_regs *regs);
 int kvmi_get_cpuid(struct kvmi_conn *conn, __u16 vcpu, __u32 function, __u32 index,
 		   struct kvmi_vcpu_get_cpuid_reply *rpl);
+int kvmi_control_cr(struct kvmi_conn *conn, __u16 vcpu, __u8 cr, bool enable);
+int kvmi_control_msr(struct kvmi_conn *conn, __u16 vcpu, __u32 msr, bool enable);
+int kvmi_control_singlestep(struct kvmi_conn *conn, __u16 vcpu, bool enable);
+int kvmi_inject_exception(struct kvmi_conn *conn, __u16 vcpu, __u8 nr, __u32 error_code,
+			  __u64 address);
+int kvmi_get_xcr(struct kvmi_conn *conn, __u16 vcpu, __u8 xcr, __u64 *value);
+int kvmi_get_xsave(struct kvmi_conn *conn, __u16 vcpu, struct kvm_xsave *xsave);
+int kvmi_set_xsave(struct kvmi_conn *conn, __u16 vcpu, const struct kvm_xsave *xsave);
+int kvmi_get_mtrr_type(struct kvmi_conn *conn, __u16 vcpu, __u64 gpa, __u8 *type);
+int kvmi_translate_gva(struct kvmi_conn *conn, __u16 vcpu, __u64 gva, __u64 *gpa);
 
 /* memory.c */
 int kvmi_read_memory(struct kvmi_conn *conn, __u64 gpa, void *data, size_t size,
 		     bool *present);
+int kvmi_read_virtual(struct kvmi_conn *conn, __u16 vcpu, __u64 gva, void *data, size_t size);
 
 /**
  * struct kvmi_event - something that happened in the VM
@@ -135,6 +153,12 @@ int kvmi_read_memory(struct kvmi_conn *conn, __u64 gpa, void *data, size_t size,
  * @arch: state of the vCPU
  * @payload_size: bytes in what follows
  * @breakpoint: payload of KVMI_VCPU_EVENT_BREAKPOINT
+ * @cr: payload of KVMI_VCPU_EVENT_CR
+ * @trap: payload of KVMI_VCPU_EVENT_TRAP
+ * @xsetbv: payload of KVMI_VCPU_EVENT_XSETBV
+ * @descriptor: payload of KVMI_VCPU_EVENT_DESCRIPTOR
+ * @msr: payload of KVMI_VCPU_EVENT_MSR
+ * @singlestep: payload of KVMI_VCPU_EVENT_SINGLESTEP
  * @payload: payload of any other event
  *
  * What KVM did not send of the payload is zero.
@@ -147,6 +171,12 @@ struct kvmi_event {
 	size_t payload_size;
 	union {
 		struct kvmi_vcpu_event_breakpoint breakpoint;
+		struct kvmi_vcpu_event_cr cr;
+		struct kvmi_vcpu_event_trap trap;
+		struct kvmi_vcpu_event_xsetbv xsetbv;
+		struct kvmi_vcpu_event_descriptor descriptor;
+		struct kvmi_vcpu_event_msr msr;
+		struct kvmi_vcpu_event_singlestep singlestep;
 		__u8 payload[64];
 	};
 };
@@ -155,6 +185,8 @@ struct kvmi_event {
 int kvmi_next_event(struct kvmi_conn *conn, struct kvmi_event *event, int timeout_ms);
 int kvmi_reply_event(struct kvmi_conn *conn, const struct kvmi_event *event, __u8 action,
 		     const void *data, size_t size);
+int kvmi_continue_event(struct kvmi_conn *conn, const struct kvmi_event *event);
+int kvmi_deny_event(struct kvmi_conn *conn, const struct kvmi_event *event);
 
 /* pause.c */
 int kvmi_pause(struct kvmi_conn *conn, int vcpu);

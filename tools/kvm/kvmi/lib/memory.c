@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * libkvmi: reading more than a page of guest memory.
+ * libkvmi: reading more than a page of guest memory, or by virtual address.
  *
  * A command reads within one page. Several are under way at a time, or the time
  * would go into waiting for each reply.
@@ -96,4 +96,39 @@ int kvmi_read_memory(struct kvmi_conn *conn, __u64 gpa, void *data, size_t size,
 		kvmi_call_forget(conn, &reads[done % IN_FLIGHT].call);
 
 	return r;
+}
+
+/**
+ * kvmi_read_virtual - read guest memory as a vCPU sees it
+ * @conn: the connection
+ * @vcpu: index of the vCPU
+ * @gva: guest virtual address
+ * @data: where it goes
+ * @size: bytes to read
+ *
+ * Return: how many bytes there are before a page that is not mapped, or not
+ * memory; or a negative errno
+ */
+int kvmi_read_virtual(struct kvmi_conn *conn, __u16 vcpu, __u64 gva, void *data, size_t size)
+{
+	size_t done, n;
+	__u64 gpa;
+	int r;
+
+	for (done = 0; done < size; done += n) {
+		n = KVMI_GUEST_PAGE - (gva + done) % KVMI_GUEST_PAGE;
+		if (n > size - done)
+			n = size - done;
+		r = kvmi_translate_gva(conn, vcpu, gva + done, &gpa);
+		if (!r && gpa == KVMI_UNMAPPED)
+			break;
+		if (!r)
+			r = kvmi_read_physical(conn, gpa, (char *)data + done, n);
+		if (r == -ENOENT)
+			break;
+		if (r)
+			return r;
+	}
+
+	return done;
 }

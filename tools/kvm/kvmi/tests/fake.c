@@ -24,6 +24,10 @@ static const struct text texts[] = {
 	{ FAKE_EDGE, "edge o" },
 	{ FAKE_HOLE_END, "f hole" },
 	{ FAKE_LAST, "the last" },
+	/* push, nop, pop, push, pop, nop; an instruction over two pages */
+	{ FAKE_CODE_GPA, "\x55\x90\x5d\x50\x58\x90" },
+	{ FAKE_CODE_GPA + 0xffe, "\x48\x89" },
+	{ FAKE_CODE_GPA2, "\xe5\x90" },
 };
 
 static void wrong(const char *what)
@@ -39,7 +43,7 @@ __u8 fake_byte(__u64 gpa)
 
 	for (i = 0; i < ARRAY_SIZE(texts); i++)
 		if (gpa >= texts[i].gpa && gpa < texts[i].gpa + strlen(texts[i].text))
-			return texts[i].text[gpa - texts[i].gpa];
+			return (__u8)texts[i].text[gpa - texts[i].gpa];
 
 	/* Some that is equal for long, some that is not. */
 	return gpa & 0x1000 ? 0x80 | (gpa >> 3 & 0x7f) : 0;
@@ -50,13 +54,16 @@ bool fake_present(__u64 gpa)
 	return gpa < FAKE_HOLE || (gpa >= FAKE_HOLE_END && gpa < FAKE_MEMORY);
 }
 
+static int left_on(void);
+
+/* At the end of the connection the fake ends too, and judges what it has seen. */
 void must_read(int sock, void *data, size_t size)
 {
 	while (size) {
 		ssize_t n = read(sock, data, size);
 
 		if (n <= 0)
-			_exit(0);
+			_exit(left_on());
 		data = (char *)data + n;
 		size -= n;
 	}
@@ -68,7 +75,7 @@ void must_write(int sock, const void *data, size_t size)
 		ssize_t n = send(sock, data, size, MSG_NOSIGNAL);
 
 		if (n <= 0)
-			_exit(0);
+			_exit(left_on());
 		data = (const char *)data + n;
 		size -= n;
 	}
@@ -105,6 +112,13 @@ void send_reply(int sock, const struct kvmi_msg_hdr *cmd, int err, const void *d
 	write_message(sock, &msg, sizeof(msg.hdr) + msg.hdr.size);
 }
 
+/* Does not count in 64-bit mode. */
+#define CS_BASE	0x80fff000
+
+/* Where events come from, 0: does not matter */
+static __u64 event_rip;
+static __u8 event_mode;
+
 void send_event(int sock, __u32 seq, __u16 event, __u16 vcpu, const void *payload, size_t size)
 {
 	struct {
@@ -120,10 +134,11 @@ void send_event(int sock, __u32 seq, __u16 event, __u16 vcpu, const void *payloa
 
 	if (event & 1) {
 		msg.hdr.size += sizeof(msg.common) + size;
-		msg.common.arch.mode = 8;
-		msg.common.arch.regs.rip = 0x401000 + seq;
+		msg.common.arch.mode = event_mode ?: 8;
+		msg.common.arch.regs.rip = event_rip ?: 0x401000 + seq;
 		msg.common.arch.regs.rdx = 0xc0de0000 + seq;
 		msg.common.arch.sregs.cr3 = 0x1234000;
+		msg.common.arch.sregs.cs.base = CS_BASE;
 		msg.common.arch.sregs.ss.dpl = 3;
 		if (size)
 			memcpy(msg.payload, payload, size);
@@ -138,39 +153,134 @@ static struct {
 	__u32 event_seq;
 	__u32 waiting[64];	/* number of the event that a vCPU waits with, 0: none */
 	__u16 waiting_event[64];
-	__u8 enabled[64];	/* hypercall 1, breakpoint 2 */
+	__u64 answer[64];	/* its reply data */
+	__u32 enabled[64];	/* events, as bits */
+	__u8 crs[64];		/* selected, as bits */
+	__u32 msrs[64][16];	/* selected, 0: none */
+	bool stepping[64];
+	__u64 rip[64];
+	unsigned int steps;
 	unsigned int sent;
 	unsigned int commands;
 } vm;
 
-static void raise_event(__u16 vcpu, __u16 event)
+static int left_on(void)
 {
-	struct kvmi_vcpu_event_breakpoint bp = { .gpa = 0x5000, .insn_len = 1 };
-	bool breakpoint = event == KVMI_VCPU_EVENT_BREAKPOINT;
+	size_t i;
 
+	for (i = 0; i < ARRAY_SIZE(vm.stepping); i++)
+		if (vm.stepping[i])
+			wrong("single-stepping was left on");
+	return 0;
+}
+
+static void raise_event(__u16 vcpu, __u16 event, const void *payload, size_t size)
+{
 	vm.waiting[vcpu] = ++vm.event_seq;
 	vm.waiting_event[vcpu] = event;
-	send_event(vm.sock, vm.event_seq, event, vcpu, &bp, breakpoint ? sizeof(bp) : 0);
+	send_event(vm.sock, vm.event_seq, event, vcpu, payload, size);
+}
+
+static unsigned int nr_selected(__u16 vcpu)
+{
+	unsigned int i, nr = 0;
+
+	for (i = 0; i < ARRAY_SIZE(vm.msrs[vcpu]); i++)
+		nr += vm.msrs[vcpu][i] != 0;
+	return nr;
+}
+
+static bool is_selected(__u16 vcpu, __u32 msr)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(vm.msrs[vcpu]); i++)
+		if (vm.msrs[vcpu][i] == msr)
+			return true;
+	return false;
+}
+
+/* Is all that the guest waits for switched on, and nothing else? */
+static bool is_on(__u16 vcpu)
+{
+	const struct fake_guest *guest = vm.how.guest;
+	unsigned int i, nr = 0;
+
+	for (i = 0; i < guest->nr_msrs; i++)
+		nr += is_selected(vcpu, guest->msrs[i]);
+	if (vm.enabled[vcpu] & ~guest->events || vm.crs[vcpu] & ~guest->crs ||
+	    nr_selected(vcpu) > nr)
+		wrong("more is switched on than it should be");
+	return vm.enabled[vcpu] == guest->events && vm.crs[vcpu] == guest->crs &&
+	       nr == guest->nr_msrs;
+}
+
+static void guest_goes_on(void)
+{
+	const struct fake_guest *guest = vm.how.guest;
+	const struct kvmi_event *does;
+	__u16 vcpu;
+
+	for (vcpu = 0; vcpu < vm.how.vcpus; vcpu++)
+		if (!is_on(vcpu))
+			return;
+	if (vm.waiting[0] || vm.sent == guest->nr)
+		return;
+	does = &guest->does[vm.sent];
+	vm.answer[0] = guest->answers[vm.sent++];
+	raise_event(0, does->id, does->payload, does->payload_size);
+}
+
+static void step(__u16 vcpu)
+{
+	struct kvmi_vcpu_event_singlestep payload = { 0 };
+
+	if (vm.waiting[vcpu] || !vm.stepping[vcpu])
+		return;
+	if (vm.how.steps && vm.steps == vm.how.steps)
+		return;
+	payload.failed = ++vm.steps == vm.how.failed_step;
+	vm.rip[vcpu] += !payload.failed;
+	event_rip = vm.rip[vcpu];
+	event_mode = vm.how.mode;
+	raise_event(vcpu, KVMI_VCPU_EVENT_SINGLESTEP, &payload, sizeof(payload));
+	event_rip = 0;
 }
 
 static void next_event(__u16 vcpu)
 {
-	if (vm.waiting[vcpu] || vm.enabled[vcpu] != 3 || vcpu)
+	static const __u32 both = 1 << KVMI_VCPU_EVENT_HYPERCALL | 1 << KVMI_VCPU_EVENT_BREAKPOINT;
+	struct kvmi_vcpu_event_breakpoint bp = { .gpa = 0x5000, .insn_len = 1 };
+
+	if (vm.how.guest) {
+		guest_goes_on();
 		return;
-	if (vm.sent < vm.how.events)
-		raise_event(vcpu, vm.sent++ & 1 ? KVMI_VCPU_EVENT_BREAKPOINT :
-						  KVMI_VCPU_EVENT_HYPERCALL);
-	else if (vm.how.unhook && vm.sent++ == vm.how.events)
+	}
+	if (vm.waiting[vcpu] || (vm.enabled[vcpu] & both) != both || vcpu)
+		return;
+	if (vm.sent < vm.how.events) {
+		if (vm.sent++ & 1)
+			raise_event(vcpu, KVMI_VCPU_EVENT_BREAKPOINT, &bp, sizeof(bp));
+		else
+			raise_event(vcpu, KVMI_VCPU_EVENT_HYPERCALL, NULL, 0);
+	} else if (vm.how.unhook && vm.sent++ == vm.how.events) {
 		send_event(vm.sock, ++vm.event_seq, KVMI_VM_EVENT_UNHOOK, 0, NULL, 0);
+	}
+}
+
+static bool has_reply_data(__u16 event)
+{
+	return event == KVMI_VCPU_EVENT_CR || event == KVMI_VCPU_EVENT_MSR;
 }
 
 static void take_event_reply(const struct kvmi_msg_hdr *hdr, const __u8 *data)
 {
 	struct kvmi_vcpu_hdr vcpu;
 	struct kvmi_vcpu_event_reply reply;
+	size_t size = sizeof(vcpu) + sizeof(reply);
 
-	if (hdr->size != sizeof(vcpu) + sizeof(reply))
-		wrong("event reply of a wrong size");
+	if (hdr->size < size)
+		wrong("event reply that is too short");
 	memcpy(&vcpu, data, sizeof(vcpu));
 	memcpy(&reply, data + sizeof(vcpu), sizeof(reply));
 	if (vcpu.padding1 || vcpu.padding2 || reply.padding1 || reply.padding2)
@@ -180,8 +290,16 @@ static void take_event_reply(const struct kvmi_msg_hdr *hdr, const __u8 *data)
 		wrong("reply to an event that nobody waits with");
 	if (reply.action != KVMI_EVENT_ACTION_CONTINUE)
 		wrong("an action that was not expected");
+	if (has_reply_data(reply.event)) {
+		if (memcmp(data + size, &vm.answer[vcpu.vcpu], sizeof(vm.answer[0])))
+			wrong("reply data that was not expected");
+		size += sizeof(vm.answer[0]);
+	}
+	if (hdr->size != size)
+		wrong("event reply of a wrong size");
 	vm.waiting[vcpu.vcpu] = 0;
 	next_event(vcpu.vcpu);
+	step(vcpu.vcpu);
 }
 
 static void read_physical(const struct kvmi_msg_hdr *hdr, const __u8 *data)
@@ -207,7 +325,7 @@ static void get_registers(const struct kvmi_msg_hdr *hdr, unsigned int index, co
 	struct {
 		struct kvmi_vcpu_get_registers_reply rpl;
 		struct kvm_msr_entry msrs[32];
-	} all = { .rpl.mode = 8 };
+	} all = { .rpl.mode = vm.how.mode ?: 8 };
 	struct kvmi_vcpu_get_registers req;
 	unsigned int i;
 
@@ -227,7 +345,8 @@ static void get_registers(const struct kvmi_msg_hdr *hdr, unsigned int index, co
 		memcpy((char *)all.rpl.msrs.entries + i * sizeof(struct kvm_msr_entry),
 		       &(struct kvm_msr_entry){ .index = msr, .data = 0x5a0000 + msr }, 16);
 	}
-	all.rpl.regs.rip = 0xffffffff81000000 + index;
+	all.rpl.regs.rip = vm.rip[index];
+	all.rpl.sregs.cs.base = CS_BASE;
 	all.rpl.regs.rflags = 0x202;
 	all.rpl.sregs.cr0 = 0x80050033;
 	all.rpl.sregs.cr4 = 0x6f0;
@@ -235,11 +354,86 @@ static void get_registers(const struct kvmi_msg_hdr *hdr, unsigned int index, co
 	send_reply(vm.sock, hdr, 0, &all, sizeof(all.rpl) + req.nmsrs * 16);
 }
 
+static void control_event(const struct kvmi_msg_hdr *hdr, __u16 vcpu, const __u8 *data)
+{
+	struct kvmi_vcpu_control_events req;
+
+	memcpy(&req, data, sizeof(req));
+	if (req.event_id >= 32 || req.padding1 || req.padding2 || req.enable > 1)
+		wrong("bad control of an event");
+	vm.enabled[vcpu] &= ~(1U << req.event_id);
+	vm.enabled[vcpu] |= (__u32)req.enable << req.event_id;
+	send_reply(vm.sock, hdr, 0, NULL, 0);
+}
+
+static void control_cr(const struct kvmi_msg_hdr *hdr, __u16 vcpu, const __u8 *data)
+{
+	struct kvmi_vcpu_control_cr req;
+
+	memcpy(&req, data, sizeof(req));
+	if (!kvmi_cr_name(req.cr) || req.padding1 || req.padding2 || req.enable > 1)
+		wrong("bad control of a control register");
+	vm.crs[vcpu] &= ~(1 << req.cr);
+	vm.crs[vcpu] |= req.enable << req.cr;
+	send_reply(vm.sock, hdr, 0, NULL, 0);
+}
+
+/* There is one that cannot be intercepted, and one that the VMM does not want to be. */
+static void control_msr(const struct kvmi_msg_hdr *hdr, __u16 vcpu, const __u8 *data)
+{
+	struct kvmi_vcpu_control_msr req;
+	unsigned int i;
+
+	memcpy(&req, data, sizeof(req));
+	if (req.padding1 || req.padding2 || req.enable > 1)
+		wrong("bad control of an MSR");
+	if (req.msr == 0x1d9 || req.msr == 0x48) {
+		send_reply(vm.sock, hdr, req.msr == 0x48 ? -KVM_EPERM : -KVM_EINVAL, NULL, 0);
+		return;
+	}
+	for (i = 0; i < ARRAY_SIZE(vm.msrs[vcpu]); i++)
+		if (vm.msrs[vcpu][i] == (req.enable ? 0 : req.msr))
+			break;
+	if (i == ARRAY_SIZE(vm.msrs[vcpu]))
+		wrong("many MSRs");
+	vm.msrs[vcpu][i] = req.enable ? req.msr : 0;
+	send_reply(vm.sock, hdr, 0, NULL, 0);
+}
+
+static void control_singlestep(const struct kvmi_msg_hdr *hdr, __u16 vcpu, const __u8 *data)
+{
+	struct kvmi_vcpu_control_singlestep req;
+	static const __u8 zero[sizeof(req.padding)];
+
+	memcpy(&req, data, sizeof(req));
+	if (req.enable > 1 || memcmp(req.padding, zero, sizeof(zero)))
+		wrong("bad control of single-stepping");
+	vm.stepping[vcpu] = req.enable;
+	send_reply(vm.sock, hdr, 0, NULL, 0);
+	step(vcpu);
+}
+
+static void translate_gva(const struct kvmi_msg_hdr *hdr, const __u8 *data)
+{
+	__u64 gva, gpa = KVMI_UNMAPPED;
+
+	memcpy(&gva, data, sizeof(gva));
+	/* In 32-bit mode the same is at the lower half of the address. */
+	if (gva >> 32 == 0)
+		gva |= FAKE_CODE >> 32 << 32;
+	if (gva >= FAKE_CODE && gva < FAKE_CODE + 0x1000)
+		gpa = gva - FAKE_CODE + FAKE_CODE_GPA;
+	else if (gva >= FAKE_CODE + 0x1000 && gva < FAKE_CODE + 0x2000)
+		gpa = gva - FAKE_CODE - 0x1000 + FAKE_CODE_GPA2;
+	else if (gva >= FAKE_CODE + 0x3000 && gva < FAKE_CODE + 0x4000)
+		gpa = gva - FAKE_CODE - 0x3000 + FAKE_HOLE;
+	send_reply(vm.sock, hdr, 0, &gpa, sizeof(gpa));
+}
+
 static void vcpu_command(const struct kvmi_msg_hdr *hdr, const __u8 *data)
 {
-	struct kvmi_vcpu_control_events control;
+	static const __u8 xsave[4096] = { [0] = 0x7f, [1] = 3, [4095] = 9 };
 	struct kvmi_vcpu_hdr vcpu;
-	__u8 bit;
 
 	memcpy(&vcpu, data, sizeof(vcpu));
 	data += sizeof(vcpu);
@@ -265,14 +459,35 @@ static void vcpu_command(const struct kvmi_msg_hdr *hdr, const __u8 *data)
 		get_registers(hdr, vcpu.vcpu, data);
 		break;
 	case KVMI_VCPU_CONTROL_EVENTS:
-		memcpy(&control, data, sizeof(control));
-		bit = control.event_id == KVMI_VCPU_EVENT_HYPERCALL ? 1 : 2;
-		if (control.enable)
-			vm.enabled[vcpu.vcpu] |= bit;
-		else
-			vm.enabled[vcpu.vcpu] &= ~bit;
-		send_reply(vm.sock, hdr, 0, NULL, 0);
+		control_event(hdr, vcpu.vcpu, data);
 		next_event(vcpu.vcpu);
+		break;
+	case KVMI_VCPU_CONTROL_CR:
+		control_cr(hdr, vcpu.vcpu, data);
+		next_event(vcpu.vcpu);
+		break;
+	case KVMI_VCPU_CONTROL_MSR:
+		control_msr(hdr, vcpu.vcpu, data);
+		next_event(vcpu.vcpu);
+		break;
+	case KVMI_VCPU_CONTROL_SINGLESTEP:
+		control_singlestep(hdr, vcpu.vcpu, data);
+		break;
+	case KVMI_VCPU_TRANSLATE_GVA:
+		translate_gva(hdr, data);
+		break;
+	case KVMI_VCPU_GET_XCR:
+		send_reply(vm.sock, hdr, data[0] ? -KVM_EINVAL : 0, &(__u64){ 7 }, 8);
+		break;
+	case KVMI_VCPU_GET_XSAVE:
+		send_reply(vm.sock, hdr, 0, xsave, sizeof(xsave));
+		break;
+	case KVMI_VCPU_SET_XSAVE:
+		send_reply(vm.sock, hdr, memcmp(data, xsave, sizeof(xsave)) ? -KVM_EINVAL : 0,
+			   NULL, 0);
+		break;
+	case KVMI_VCPU_GET_MTRR_TYPE:
+		send_reply(vm.sock, hdr, 0, &(__u64){ 6 }, 8);
 		break;
 	default:
 		send_reply(vm.sock, hdr, -KVM_ENOSYS, NULL, 0);
@@ -288,7 +503,7 @@ static void pause_vcpu(const struct kvmi_msg_hdr *hdr, const __u8 *data)
 		wrong("bad pause");
 	/* The event may well come before the reply. */
 	if (!(vm.how.stopped & 1 << req.vcpu))
-		raise_event(req.vcpu, KVMI_VCPU_EVENT_PAUSE);
+		raise_event(req.vcpu, KVMI_VCPU_EVENT_PAUSE, NULL, 0);
 	send_reply(vm.sock, hdr, 0, NULL, 0);
 }
 
@@ -296,6 +511,7 @@ static void vm_command(const struct kvmi_msg_hdr *hdr, const __u8 *data)
 {
 	struct kvmi_get_version_reply version = {
 		.version = KVMI_VERSION, .max_msg_size = KVMI_MSG_SIZE,
+		.features.singlestep = !vm.how.no_singlestep,
 	};
 	struct kvmi_vm_get_info_reply info = { .vcpu_count = vm.how.vcpus };
 	struct kvmi_vm_check_command check;
@@ -305,9 +521,16 @@ static void vm_command(const struct kvmi_msg_hdr *hdr, const __u8 *data)
 		send_reply(vm.sock, hdr, 0, &version, sizeof(version));
 		break;
 	case KVMI_VM_CHECK_COMMAND:
+		memcpy(&check, data, sizeof(check));
+		send_reply(vm.sock, hdr, check.id == KVMI_VM_SET_PAGE_ACCESS ? -KVM_ENOENT : 0,
+			   NULL, 0);
+		break;
 	case KVMI_VM_CHECK_EVENT:
 		memcpy(&check, data, sizeof(check));
-		send_reply(vm.sock, hdr, check.id > 12 ? -KVM_ENOENT : 0, NULL, 0);
+		if (check.id >= KVMI_NEXT_VCPU_EVENT)
+			wrong("no event");
+		send_reply(vm.sock, hdr, vm.how.unknown & 1U << check.id ? -KVM_ENOENT : 0,
+			   NULL, 0);
 		break;
 	case KVMI_VM_GET_INFO:
 		send_reply(vm.sock, hdr, 0, &info, sizeof(info));
@@ -383,8 +606,14 @@ pid_t peer_start(void (*peer)(int sock), int *sock)
 
 pid_t fake_start(const struct fake *fake, int *sock)
 {
+	size_t i;
+
 	memset(&vm, 0, sizeof(vm));
 	vm.how = *fake;
+	for (i = 0; i < ARRAY_SIZE(vm.rip); i++)
+		vm.rip[i] = FAKE_CODE + i;
+	if (fake->rip)
+		vm.rip[0] = fake->rip;
 	return peer_start(run_fake, sock);
 }
 

@@ -98,9 +98,10 @@ static void test_wires(void)
 	struct kvmi_vcpu_event_arch state;
 	struct kvm_regs regs = { .rax = 0x1122, .rbx = 0x33 };
 	struct kvm_msr_entry msr = { .index = 0xc0000082 };
+	static struct kvm_xsave xsave = { .region = { 0x11223344, 0x55667788 } };
 	struct kvmi_conn *conn;
 	unsigned int count;
-	__u8 data[16];
+	__u8 data[16], type;
 	bool all = true;
 	__u64 value;
 	pid_t pid;
@@ -121,6 +122,18 @@ static void test_wires(void)
 	expect_wire(9, 152, "\1\0\0\0\0\0\0\0\x22\x11\0\0\0\0\0\0\x33\0\0\0\0\0\0\0"
 		    "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
 	expect_wire(11, 16, "\1\0\0\0\0\0\0\0\2\0\0\x80\7\0\0\0");
+	expect_wire(13, 16, "\1\0\0\0\0\0\0\0\4\1\0\0\0\0\0\0");
+	expect_wire(15, 24, "\1\0\0\0\0\0\0\0\x0e\0\0\0\2\0\0\0"
+		    "\x88\x77\x66\x55\x44\x33\x22\x11");
+	expect_wire(17, 16, "\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+	expect_wire(19, 8, "\1\0\0\0\0\0\0\0");
+	expect_wire(21, 4104, "\1\0\0\0\0\0\0\0\x44\x33\x22\x11\x88\x77\x66\x55"
+		    "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+	expect_wire(23, 16, "\1\0\0\0\0\0\0\0\0\x50\x34\x12\0\0\0\0");
+	expect_wire(25, 16, "\1\0\0\0\0\0\0\0\1\0\0\0\x82\0\0\xc0");
+	expect_wire(25, 16, "\1\0\0\0\0\0\0\0\0\0\0\0\x74\1\0\0");
+	expect_wire(27, 16, "\1\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0");
+	expect_wire(29, 16, "\1\0\0\0\0\0\0\0\0\0\0\x81\xff\xff\xff\xff");
 
 	conn = connect_peer(watch_wires, &pid);
 	all &= kvmi_get_version(conn, &version) == -EBUSY;
@@ -138,6 +151,16 @@ static void test_wires(void)
 	all &= kvmi_get_registers(conn, 1, &state, &msr, 1) == -EBUSY;
 	all &= kvmi_set_registers(conn, 1, &regs) == -EBUSY;
 	all &= kvmi_get_cpuid(conn, 1, 0x80000002, 7, &cpuid) == -EBUSY;
+	all &= kvmi_control_cr(conn, 1, 4, true) == -EBUSY;
+	all &= kvmi_inject_exception(conn, 1, 14, 2, 0x1122334455667788) == -EBUSY;
+	all &= kvmi_get_xcr(conn, 1, 0, &value) == -EBUSY;
+	all &= kvmi_get_xsave(conn, 1, &xsave) == -EBUSY;
+	all &= kvmi_set_xsave(conn, 1, &xsave) == -EBUSY;
+	all &= kvmi_get_mtrr_type(conn, 1, 0x12345000, &type) == -EBUSY;
+	all &= kvmi_control_msr(conn, 1, 0xc0000082, true) == -EBUSY;
+	all &= kvmi_control_msr(conn, 1, 0x174, false) == -EBUSY;
+	all &= kvmi_control_singlestep(conn, 1, true) == -EBUSY;
+	all &= kvmi_translate_gva(conn, 1, 0xffffffff81000000, &value) == -EBUSY;
 	ok(all, "every command gets the error of its reply");
 	disconnect(conn, pid, "every command's bytes");
 }
@@ -194,6 +217,7 @@ static void test_replies(void)
 	is_number(kvmi_get_vcpu_count(conn, &count), 0, "a long reply");
 	is_number(count, 7, "its beginning counts");
 	is_number(kvmi_get_tsc_speed(conn, 0, &hz), -KVM_ENOSYS, "-KVM_ENOSYS");
+	is_number(kvmi_failure(conn), KVMI_FAILURE_NO_SUPPORT, "the kernel is too old");
 	is_number(kvmi_get_tsc_speed(conn, 0, &hz), -EOPNOTSUPP, "-KVM_EOPNOTSUPP");
 	is_number(kvmi_get_tsc_speed(conn, 2, &hz), -EAGAIN, "-KVM_EAGAIN");
 	is_string(kvmi_strerror(conn), "vCPU 2 was not started yet", "it says so");
@@ -404,6 +428,123 @@ static void test_events(void)
 	disconnect(conn, pid, "events");
 }
 
+/* An event reply with data, byte by byte */
+static void must_answer(int sock, const char *head, const char *value)
+{
+	__u8 reply[32];
+
+	must_read(sock, reply, sizeof(reply));
+	if (memcmp(reply, head, 24) || memcmp(reply + 24, value, 8))
+		_exit(1);
+}
+
+static void peer_changes(int sock)
+{
+	static const char cr_head[] =
+		"\1\0\x18\0\1\0\0\0\2\0\0\0\0\0\0\0\0\7\0\0\0\0\0\0";
+	static const char msr_head[] =
+		"\1\0\x18\0\2\0\0\0\0\0\0\0\0\0\0\0\0\x0f\0\0\0\0\0\0";
+	struct kvmi_vcpu_event_cr cr = { .cr = 4, .old_value = 0x11, .new_value = 0x2233 };
+	struct kvmi_vcpu_event_msr msr = {
+		.msr = 0xc0000082, .old_value = 0x44, .new_value = 0x5566,
+	};
+	int i;
+
+	/* Each is continued first, then denied. */
+	for (i = 0; i < 2; i++) {
+		send_event(sock, 1, KVMI_VCPU_EVENT_CR, 2, &cr, sizeof(cr));
+		must_answer(sock, cr_head, i ? "\x11\0\0\0\0\0\0" : "\x33\x22\0\0\0\0\0");
+		send_event(sock, 2, KVMI_VCPU_EVENT_MSR, 0, &msr, sizeof(msr));
+		must_answer(sock, msr_head, i ? "\x44\0\0\0\0\0\0" : "\x66\x55\0\0\0\0\0");
+	}
+	send_event(sock, 3, KVMI_VCPU_EVENT_HYPERCALL, 0, NULL, 0);
+}
+
+static void test_changes(void)
+{
+	int (*answers[])(struct kvmi_conn *conn, const struct kvmi_event *event) = {
+		kvmi_continue_event, kvmi_deny_event,
+	};
+	struct kvmi_conn *conn;
+	struct kvmi_event event;
+	pid_t pid;
+	int i;
+
+	conn = connect_peer(peer_changes, &pid);
+	for (i = 0; i < 2; i++) {
+		is_number(kvmi_next_event(conn, &event, 2000), 1, "a control register changes");
+		ok(event.cr.cr == 4 && event.cr.old_value == 0x11 && event.cr.new_value == 0x2233,
+		   "from one value to the other");
+		is_number(answers[i](conn, &event), 0, i ? "which is denied" : "which it may");
+		is_number(kvmi_next_event(conn, &event, 2000), 1, "an MSR changes");
+		ok(event.msr.msr == 0xc0000082 && event.msr.old_value == 0x44 &&
+		   event.msr.new_value == 0x5566, "from one value to the other");
+		is_number(answers[i](conn, &event), 0, i ? "which is denied" : "which it may");
+	}
+	is_number(kvmi_next_event(conn, &event, 2000), 1, "another event");
+	is_number(kvmi_deny_event(conn, &event), -EINVAL, "cannot be denied");
+	disconnect(conn, pid, "changes");
+}
+
+/* What the commands give that ask for something */
+static void test_values(void)
+{
+	struct fake fake = { .vcpus = 2 };
+	static struct kvm_xsave xsave;
+	struct kvmi_conn *conn;
+	__u64 value = 0;
+	__u8 type = 0;
+	pid_t pid;
+
+	conn = connect_fake(&fake, &pid);
+	is_number(kvmi_get_xcr(conn, 1, 0, &value), 0, "XCR0");
+	is_number(value, 7, "its value");
+	is_number(kvmi_get_xcr(conn, 1, 1, &value), -EINVAL, "XCR1");
+	is_number(kvmi_get_xsave(conn, 1, &xsave), 0, "XSAVE");
+	is_number(xsave.region[0], 0x37f, "the first bytes");
+	is_number(xsave.region[1023], 0x09000000, "the last bytes");
+	is_number(kvmi_set_xsave(conn, 1, &xsave), 0, "the same back");
+	xsave.region[500] = 1;
+	is_number(kvmi_set_xsave(conn, 1, &xsave), -EINVAL, "something else");
+	is_number(kvmi_get_mtrr_type(conn, 0, 0x1000, &type), 0, "memory type");
+	is_number(type, 6, "WB");
+	is_number(kvmi_translate_gva(conn, 0, FAKE_CODE + 0x123, &value), 0, "translate");
+	is_number(value, FAKE_CODE_GPA + 0x123, "an address");
+	is_number(kvmi_translate_gva(conn, 0, 0x123, &value), 0, "translate what is not mapped");
+	ok(value == KVMI_UNMAPPED, "no address");
+	is_number(kvmi_control_msr(conn, 1, 0x1d9, true), -EINVAL, "an MSR");
+	is_string(kvmi_strerror(conn), "MSR DEBUGCTL of vCPU 1 cannot be intercepted",
+		  "has a name");
+	is_number(kvmi_inject_exception(conn, 1, 14, 0, 0), -KVM_ENOSYS, "what is not there");
+	is_string(kvmi_strerror(conn), "inject-exception: this kernel does not have it",
+		  "has a name");
+	disconnect(conn, pid, "values");
+}
+
+static void test_virtual(void)
+{
+	struct fake fake = { .vcpus = 1 };
+	struct kvmi_conn *conn;
+	__u8 data[0x1100];
+	pid_t pid;
+
+	conn = connect_fake(&fake, &pid);
+	is_number(kvmi_read_virtual(conn, 0, FAKE_CODE, data, 6), 6, "read by virtual address");
+	ok(!memcmp(data, "\x55\x90\x5d\x50\x58\x90", 6), "the bytes");
+	is_number(kvmi_read_virtual(conn, 0, FAKE_CODE + 0xffe, data, 4), 4, "over two pages");
+	ok(!memcmp(data, "\x48\x89\xe5\x90", 4), "the bytes");
+	is_number(kvmi_read_virtual(conn, 0, FAKE_CODE + 0xffe, data, sizeof(data)), 0x1002,
+		  "up to one that is not mapped");
+	is_number(kvmi_read_virtual(conn, 0, FAKE_CODE + 0x3000, data, 4), 0,
+		  "mapped to no memory");
+	disconnect(conn, pid, "virtual");
+
+	fake.denied = KVMI_VCPU_TRANSLATE_GVA;
+	conn = connect_fake(&fake, &pid);
+	is_number(kvmi_read_virtual(conn, 0, FAKE_CODE, data, 6), -EPERM, "not allowed");
+	disconnect(conn, pid, "not allowed");
+}
+
 static void test_memory(void)
 {
 	static __u8 data[40 * 4096];
@@ -556,7 +697,10 @@ void test_library(void)
 	test_close();
 	test_nonsense();
 	test_events();
+	test_changes();
+	test_values();
 	test_memory();
+	test_virtual();
 	test_pause();
 	test_deaf();
 	test_adopt();

@@ -27,6 +27,30 @@ bool is_json(const char *text, const char *end);
 #define FAKE_TWICE	0x203100ULL	/* "twice twice" */
 #define FAKE_EDGE	0x9fffaULL	/* "edge o" before the hole, "f hole" after it */
 #define FAKE_LAST	0x303ff8ULL	/* "the last" at the end of memory */
+#define FAKE_CODE	0xffffffff81000000ULL	/* virtual: two pages; */
+#define FAKE_CODE_GPA	0x206000ULL	/* where the first is, */
+#define FAKE_CODE_GPA2	0x208000ULL	/* and the second */
+
+/**
+ * struct fake_guest - what vCPU 0 does when exactly this is switched on at all
+ *		       vCPUs; more than that is wrong
+ * @events: KVMI_VCPU_EVENT_*, as bits
+ * @crs: control registers that are selected, as bits
+ * @msrs: MSRs that are selected
+ * @nr_msrs: how many
+ * @does: what happens, one after the other
+ * @answers: the reply data to each, if the event has any
+ * @nr: how many
+ */
+struct fake_guest {
+	__u32 events;
+	__u8 crs;
+	__u32 msrs[8];
+	unsigned int nr_msrs;
+	struct kvmi_event does[8];
+	__u64 answers[8];
+	unsigned int nr;
+};
 
 /**
  * struct fake - how the fake behaves
@@ -40,6 +64,13 @@ bool is_json(const char *text, const char *end);
  * @close_after: close the connection after so many commands, 0: never
  * @denied: this command is not allowed, 0: all are
  * @unhook: end the events with UNHOOK
+ * @guest: what happens, NULL: see @events
+ * @unknown: events that this kernel does not have, as bits
+ * @no_singlestep: nor this
+ * @rip: where vCPU 0 is, 0: at FAKE_CODE
+ * @mode: size of operands there, 0: 8
+ * @steps: after so many steps it does not go on, 0: it always does
+ * @failed_step: this one fails
  */
 struct fake {
 	unsigned int vcpus;
@@ -51,6 +82,13 @@ struct fake {
 	unsigned int close_after;
 	__u16 denied;
 	bool unhook;
+	const struct fake_guest *guest;
+	__u32 unknown;
+	bool no_singlestep;
+	__u64 rip;
+	__u8 mode;
+	unsigned int steps;
+	unsigned int failed_step;
 };
 
 /* fake.c */
