@@ -69,6 +69,29 @@ int pause_vm(struct tool *tool, int vcpu)
 	return 0;
 }
 
+/* Is there the vCPU that the user named? @vcpus: out: how many there are */
+int check_vcpu(struct tool *tool, unsigned int *vcpus)
+{
+	if (kvmi_get_vcpu_count(tool->conn, vcpus))
+		return fail_conn(tool);
+	if (tool->vcpu >= (int)*vcpus)
+		return fail(tool, STATUS_USAGE, "there is no vCPU %d: the VM has %u", tool->vcpu,
+			    *vcpus);
+	return 0;
+}
+
+/* Does KVM know the event? That the VMM does not allow it shows later. */
+int check_event(struct tool *tool, __u16 event)
+{
+	int r = kvmi_check_event(tool->conn, event);
+
+	if (r == -ENOENT)
+		return fail(tool, STATUS_NO_SUPPORT,
+			    "this kernel does not have the event %s: 'kvmi info' shows those it has",
+			    kvmi_event_name(event));
+	return r && r != -EPERM ? fail_conn(tool) : 0;
+}
+
 /* From now on the signals to end are seen by the library: -EINTR. */
 int catch_signals(struct tool *tool)
 {

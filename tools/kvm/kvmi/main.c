@@ -96,8 +96,8 @@ static void help_all(void)
 	       "that it does to the VM ends with it: when kvmi is killed, the VM goes on.\n\n"
 	       "Exit code: 0, or 1: nothing found, 2: wrong usage, 3: no such VM, or it is gone,\n"
 	       "4: no permission, 5: introspection is off (kvm.introspection=1), 6: kernel without\n"
-	       "introspection, 7: another tool introspects the VM, 8: the VM is protected, 9: a\n"
-	       "vCPU does not run, 10: anything else.\n");
+	       "introspection, or without what it takes, 7: another tool introspects the VM, 8:\n"
+	       "the VM is protected, 9: a vCPU does not run, 10: anything else.\n");
 }
 
 static const struct command *find_command(const char *name)

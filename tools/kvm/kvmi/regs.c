@@ -257,14 +257,10 @@ static int run(struct tool *tool, int argc, char **argv)
 	(void)argv;
 
 	r = connect_vm(tool);
+	if (!r)
+		r = check_vcpu(tool, &vcpus);
 	if (r)
 		return r;
-
-	if (kvmi_get_vcpu_count(tool->conn, &vcpus))
-		return fail_conn(tool);
-	if (tool->vcpu >= (int)vcpus)
-		return fail(tool, STATUS_USAGE, "there is no vCPU %d: the VM has %u", tool->vcpu,
-			    vcpus);
 
 	if (!tool->live) {
 		r = pause_vm(tool, tool->vcpu);

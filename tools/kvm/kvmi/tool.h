@@ -100,12 +100,18 @@ void note(const char *fmt, ...) __printf(1, 2);
 int find_vm(struct tool *tool);
 int connect_vm(struct tool *tool);
 int pause_vm(struct tool *tool, int vcpu);
+int check_vcpu(struct tool *tool, unsigned int *vcpus);
+int check_event(struct tool *tool, __u16 event);
 int catch_signals(struct tool *tool);
 double now(void);
 
 /* parse.c */
 bool parse_number(const char *s, __u64 *value);
 bool parse_hex_bytes(const char *s, __u8 *bytes, size_t *len);
+
+/* event.c */
+void print_event(struct tool *tool, const struct kvmi_event *event, double time,
+		 const char *verdict);
 
 /* holder.c */
 int holder_record(const struct tool *tool);
@@ -122,5 +128,10 @@ struct register_name {
 extern const struct register_name register_names[18];
 __u64 register_value(const struct kvm_regs *regs, const struct register_name *name);
 unsigned int privilege_level(const struct kvmi_vcpu_event_arch *state);
+
+#define MSR_NAME	32
+
+const char *msr_text(__u32 msr, char buf[MSR_NAME]);
+int parse_msr(struct tool *tool, const char *s, __u32 *msr);
 
 #endif

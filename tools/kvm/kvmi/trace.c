@@ -5,306 +5,168 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#include "tool.h"
+#include "watch.h"
 
-/* How often to look for vCPUs that were added or started, ms */
-#define TICK	1000
+#define MAX_EVENTS	64
 
-/* How long to wait for a vCPU that may not run, ms */
-#define SHORT	200
-
-/* Those that can be asked for. */
-static const __u16 traceable[] = {
-	KVMI_VCPU_EVENT_HYPERCALL, KVMI_VCPU_EVENT_BREAKPOINT, KVMI_VCPU_EVENT_PAUSE,
-	KVMI_VM_EVENT_UNHOOK,
-};
-
-/* Where an event stands with a vCPU */
-enum state {
-	OFF,
-	ON,
-	CANNOT,
+/* What can be asked for, and what it takes besides switching the event on */
+static const struct traceable {
+	const char *name;
+	__u16 event;
+	bool cheap;		/* traced if nothing is named */
+	enum watch_kind kind;
+	unsigned int nr;
+	__u32 args[8];
+} traceables[] = {
+	{ "hypercall", KVMI_VCPU_EVENT_HYPERCALL, .cheap = true },
+	{ "breakpoint", KVMI_VCPU_EVENT_BREAKPOINT, .cheap = true },
+	{ "xsetbv", KVMI_VCPU_EVENT_XSETBV, .cheap = true },
+	{ "descriptor", KVMI_VCPU_EVENT_DESCRIPTOR, .cheap = true },
+	/* SYSENTER_CS, _ESP, _EIP, EFER, STAR, LSTAR, CSTAR: where system calls go */
+	{ "msr", KVMI_VCPU_EVENT_MSR, true, WATCH_MSR, 7,
+	  { 0x174, 0x175, 0x176, 0xc0000080, 0xc0000081, 0xc0000082, 0xc0000083 } },
+	{ "cr", KVMI_VCPU_EVENT_CR, false, WATCH_CR, 3, { 0, 3, 4 } },
+	{ "cr0", KVMI_VCPU_EVENT_CR, false, WATCH_CR, 1, { 0 } },
+	{ "cr3", KVMI_VCPU_EVENT_CR, false, WATCH_CR, 1, { 3 } },
+	{ "cr4", KVMI_VCPU_EVENT_CR, false, WATCH_CR, 1, { 4 } },
+	{ "trap", KVMI_VCPU_EVENT_TRAP, .cheap = false },
+	{ "singlestep", KVMI_VCPU_EVENT_SINGLESTEP, false, WATCH_STEP, 1, { 0 } },
+	{ "pause", KVMI_VCPU_EVENT_PAUSE, .cheap = false },
+	{ "unhook", KVMI_VM_EVENT_UNHOOK, .cheap = true },
 };
 
 struct trace {
-	struct tool *tool;
+	struct watch watch;
 	bool wanted[KVMI_NEXT_VCPU_EVENT];
 	unsigned long long counts[KVMI_NEXT_VCPU_EVENT];
-	long long events;
-	unsigned int vcpus;
-	enum state (*states)[KVMI_NEXT_VCPU_EVENT];
-	double begin;
-	bool unhooked;
-	bool patient;		/* with vCPUs that may not run */
-	unsigned int late;	/* the last of them that the user was told about */
-	bool cannot[KVMI_NEXT_VCPU_EVENT];
 };
 
-static int parse_events(struct trace *trace, int argc, char **argv)
+static void choose(struct trace *trace, const struct traceable *what)
 {
-	int i;
-	size_t e;
+	unsigned int i;
 
-	if (!argc) {
-		trace->wanted[KVMI_VCPU_EVENT_HYPERCALL] = true;
-		trace->wanted[KVMI_VCPU_EVENT_BREAKPOINT] = true;
-		trace->wanted[KVMI_VM_EVENT_UNHOOK] = true;
+	trace->wanted[what->event] = true;
+	for (i = 0; i < what->nr; i++)
+		watch_add(&trace->watch, what->kind, what->args[i]);
+}
+
+static const struct traceable *find_traceable(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(traceables); i++)
+		if (!strcmp(traceables[i].name, name))
+			return &traceables[i];
+	return NULL;
+}
+
+static int parse_event(struct trace *trace, const char *arg)
+{
+	static const char prefix[] = "msr:";
+	const struct traceable *what = find_traceable(arg);
+	__u32 msr;
+	int r;
+
+	if (what) {
+		choose(trace, what);
+		return 0;
 	}
-	for (i = 0; i < argc; i++) {
-		for (e = 0; e < ARRAY_SIZE(traceable); e++)
-			if (!strcmp(argv[i], kvmi_event_name(traceable[e])))
-				break;
-		if (e == ARRAY_SIZE(traceable))
-			return fail(trace->tool, STATUS_USAGE,
-				    "%s is no event that can be traced (hypercall, breakpoint, pause, unhook)",
-				    argv[i]);
-		trace->wanted[traceable[e]] = true;
+	if (strncmp(arg, prefix, strlen(prefix)))
+		return fail(trace->watch.tool, STATUS_USAGE,
+			    "%s is no event that can be traced: 'kvmi trace --help' lists them",
+			    arg);
+
+	r = parse_msr(trace->watch.tool, arg + strlen(prefix), &msr);
+	if (r)
+		return r;
+	trace->wanted[KVMI_VCPU_EVENT_MSR] = true;
+	watch_add(&trace->watch, WATCH_MSR, msr);
+	return 0;
+}
+
+/* Those that are named must be there. */
+static int check_events(struct trace *trace)
+{
+	int e, r = 0;
+
+	for (e = 0; e < KVMI_NEXT_VCPU_EVENT && !r; e++)
+		if (trace->wanted[e])
+			r = check_event(trace->watch.tool, e);
+	return r;
+}
+
+/* If none is named, those that are cheap, as far as they are there */
+static int choose_events(struct trace *trace)
+{
+	struct tool *tool = trace->watch.tool;
+	size_t i;
+	int r;
+
+	for (i = 0; i < ARRAY_SIZE(traceables); i++) {
+		if (!traceables[i].cheap)
+			continue;
+		r = kvmi_check_event(tool->conn, traceables[i].event);
+		if (r == -ENOENT)
+			continue;
+		if (r && r != -EPERM)
+			return fail_conn(tool);
+		choose(trace, &traceables[i]);
 	}
 	return 0;
 }
 
-/*
- * A vCPU that does not run has its command queued and carries it out when it
- * does, so that is as good as done. It is waited for only once: meanwhile the
- * events of the others are not answered.
- */
-static int enable_event(struct trace *trace, unsigned int vcpu, __u16 event)
-{
-	struct kvmi_conn *conn = trace->tool->conn;
-	enum state *state = &trace->states[vcpu][event];
-	int r;
-
-	kvmi_set_timeout(conn, trace->patient ? trace->tool->timeout : SHORT);
-	if (event == KVMI_VCPU_EVENT_PAUSE)
-		r = kvmi_pause_vcpu(conn, vcpu, false);
-	else
-		r = kvmi_control_event(conn, vcpu, event, true);
-	kvmi_set_timeout(conn, trace->tool->timeout);
-
-	switch (r) {
-	case 0:
-		*state = ON;
-		return 0;
-	case -ETIMEDOUT:
-		if (trace->late != vcpu)
-			note("vCPU %u does not run: it is traced as soon as it does",
-			     vcpu);
-		trace->late = vcpu;
-		trace->patient = false;
-		*state = ON;
-		return 0;
-	case -EAGAIN:
-		return 0;
-	case -EOPNOTSUPP:
-	case -EPERM:
-		*state = CANNOT;
-		if (!trace->cannot[event])
-			note("%s", kvmi_strerror(conn));
-		trace->cannot[event] = true;
-		return 0;
-	default:
-		return r;
-	}
-}
-
-static int enable_events(struct trace *trace)
-{
-	struct kvmi_conn *conn = trace->tool->conn;
-	unsigned int vcpu, nr = trace->vcpus;
-	int e, r;
-
-	r = kvmi_get_vcpu_count(conn, &nr);
-	if (r)
-		return r;
-	if (nr > trace->vcpus) {
-		void *states = realloc(trace->states, nr * sizeof(*trace->states));
-
-		if (!states) {
-			note("out of memory: vCPU %u is not traced", trace->vcpus);
-			return 0;
-		}
-		trace->states = states;
-		memset(&trace->states[trace->vcpus], 0,
-		       (nr - trace->vcpus) * sizeof(*trace->states));
-		trace->vcpus = nr;
-	}
-
-	for (vcpu = 0; vcpu < trace->vcpus; vcpu++) {
-		/* Odd events are those of vCPUs. */
-		for (e = 1; e < KVMI_NEXT_VCPU_EVENT && !r; e += 2)
-			if (trace->wanted[e] && trace->states[vcpu][e] == OFF)
-				r = enable_event(trace, vcpu, e);
-	}
-
-	return r;
-}
-
 static int begin(struct trace *trace)
 {
-	struct kvmi_conn *conn = trace->tool->conn;
-	int r = 0;
+	int e, r = 0;
+
+	/* Odd events are those of vCPUs. */
+	for (e = 1; e < KVMI_NEXT_VCPU_EVENT; e += 2)
+		if (trace->wanted[e])
+			watch_add(&trace->watch, e == KVMI_VCPU_EVENT_PAUSE ?
+				  WATCH_PAUSE : WATCH_EVENT, e);
 
 	if (trace->wanted[KVMI_VM_EVENT_UNHOOK])
-		r = kvmi_control_vm_event(conn, KVMI_VM_EVENT_UNHOOK, true);
-	if (!r)
-		r = enable_events(trace);
-	trace->patient = false;
+		r = kvmi_control_vm_event(trace->watch.tool->conn, KVMI_VM_EVENT_UNHOOK, true);
 
-	return r;
-}
-
-static void print_text(const struct kvmi_event *event, double time)
-{
-	const struct kvmi_vcpu_event_arch *arch = &event->arch;
-
-	const char *name = kvmi_event_name(event->id) ?: "unknown";
-
-	if (event->id & 1)
-		printf("%11.6f  %-10s  vcpu %u  rip %016llx  cr3 %016llx  cpl %u", time, name,
-		       event->vcpu, arch->regs.rip, arch->sregs.cr3, privilege_level(arch));
-	else
-		printf("%11.6f  %s", time, name);
-	if (event->id == KVMI_VCPU_EVENT_BREAKPOINT) {
-		if (event->breakpoint.gpa == KVMI_UNMAPPED)
-			printf("  gpa unmapped");
-		else
-			printf("  gpa %llx", event->breakpoint.gpa);
-		printf("  length %u", event->breakpoint.insn_len);
-	} else if (event->id == KVMI_VCPU_EVENT_HYPERCALL) {
-		printf("  rbx %llx  rdx %llx", arch->regs.rbx, arch->regs.rdx);
-	}
-	putchar('\n');
-	fflush(stdout);
-}
-
-static void print_json(struct json *out, const struct kvmi_event *event, double time)
-{
-	const struct kvmi_vcpu_event_arch *arch = &event->arch;
-	size_t i;
-
-	json_object(out, NULL);
-	json_double(out, "time", time);
-	json_string(out, "event", kvmi_event_name(event->id) ?: "unknown");
-	json_number(out, "seq", event->seq);
-	if (event->id & 1) {
-		json_number(out, "vcpu", event->vcpu);
-		json_number(out, "operand_size", arch->mode);
-		json_number(out, "cpl", privilege_level(arch));
-		json_hex(out, "cr3", arch->sregs.cr3);
-		json_object(out, "regs");
-		for (i = 0; i < ARRAY_SIZE(register_names); i++)
-			json_hex(out, register_names[i].name,
-				 register_value(&arch->regs, &register_names[i]));
-		json_end(out);
-	}
-	if (event->id == KVMI_VCPU_EVENT_BREAKPOINT) {
-		if (event->breakpoint.gpa == KVMI_UNMAPPED)
-			json_null(out, "gpa");
-		else
-			json_hex(out, "gpa", event->breakpoint.gpa);
-		json_number(out, "length", event->breakpoint.insn_len);
-	}
-	json_end(out);
-}
-
-static bool has_enough(const struct trace *trace)
-{
-	return trace->tool->count > 0 && trace->events >= trace->tool->count;
+	return r ?: watch_begin(&trace->watch);
 }
 
 /* The guest waits: answer first. */
-static int handle(struct trace *trace, const struct kvmi_event *event)
+static int handle(void *arg, const struct kvmi_event *event)
 {
-	int r = kvmi_reply_event(trace->tool->conn, event, KVMI_EVENT_ACTION_CONTINUE, NULL, 0);
-	double time = now() - trace->begin;
+	struct trace *trace = arg;
+	struct tool *tool = trace->watch.tool;
+	int r = kvmi_continue_event(tool->conn, event);
+	double time = now() - trace->watch.begin;
 
-	if (has_enough(trace))
+	if (watch_has_enough(&trace->watch))
 		return r;
 
 	if (event->id < KVMI_NEXT_VCPU_EVENT)
 		trace->counts[event->id]++;
-	trace->events++;
-	if (trace->tool->json)
-		print_json(&trace->tool->out, event, time);
-	else
-		print_text(event, time);
+	trace->watch.events++;
+	print_event(tool, event, time, NULL);
 
 	/* The VMM wants us gone; that we go is the answer. */
 	if (event->id == KVMI_VM_EVENT_UNHOOK)
-		trace->unhooked = true;
-
-	return r;
-}
-
-static bool is_over(const struct trace *trace)
-{
-	const struct tool *tool = trace->tool;
-
-	return trace->unhooked || has_enough(trace) ||
-	       (tool->seconds > 0 && now() - trace->begin >= tool->seconds);
-}
-
-static int loop(struct trace *trace)
-{
-	double next_tick = now() + TICK / 1000.0;
-	const struct tool *tool = trace->tool;
-	struct kvmi_event event;
-	int r = 0;
-
-	while (r >= 0 && !is_over(trace)) {
-		double wake = next_tick, t = now();
-
-		if (tool->seconds > 0 && trace->begin + tool->seconds < wake)
-			wake = trace->begin + tool->seconds;
-		r = kvmi_next_event(tool->conn, &event, wake > t ? (wake - t) * 1000 + 1 : 0);
-		if (r > 0)
-			r = handle(trace, &event);
-		if (r >= 0 && now() >= next_tick) {
-			r = enable_events(trace);
-			next_tick = now() + TICK / 1000.0;
-		}
-	}
-
-	return r == -EINTR ? 0 : r;
-}
-
-/* No new events, and those that are here are answered. */
-static int end(struct trace *trace)
-{
-	struct kvmi_conn *conn = trace->tool->conn;
-	struct kvmi_event event;
-	unsigned int vcpu;
-	int e, r = 0;
-
-	kvmi_set_interrupt(conn, -1);
-	kvmi_set_timeout(conn, 500);
-	for (vcpu = 0; vcpu < trace->vcpus && !r; vcpu++)
-		for (e = 1; e < KVMI_NEXT_VCPU_EVENT && !r; e += 2)
-			if (trace->states[vcpu][e] == ON && e != KVMI_VCPU_EVENT_PAUSE)
-				r = kvmi_control_event(conn, vcpu, e, false);
-	if (r == -ETIMEDOUT)
-		r = 0;
-
-	while (!r && kvmi_next_event(conn, &event, 0) > 0)
-		r = handle(trace, &event);
-	kvmi_close(conn);
+		trace->watch.leave = true;
 
 	return r;
 }
 
 static void summary(struct trace *trace)
 {
-	struct json *out = &trace->tool->out;
-	double seconds = now() - trace->begin;
+	struct json *out = &trace->watch.tool->out;
+	double seconds = now() - trace->watch.begin;
+	long long events = trace->watch.events;
 	int e;
 
-	if (trace->tool->json) {
+	if (trace->watch.tool->json) {
 		json_object(out, NULL);
 		json_object(out, "summary");
 		json_double(out, "seconds", seconds);
-		json_number(out, "events", trace->events);
+		json_number(out, "events", events);
 		for (e = 0; e < KVMI_NEXT_VCPU_EVENT; e++)
 			if (trace->wanted[e] || trace->counts[e])
 				json_number(out, kvmi_event_name(e), trace->counts[e]);
@@ -313,7 +175,7 @@ static void summary(struct trace *trace)
 		return;
 	}
 
-	printf("%lld event%s in %.1f s:", trace->events, trace->events == 1 ? "" : "s", seconds);
+	printf("%lld event%s in %.1f s:", events, events == 1 ? "" : "s", seconds);
 	for (e = 0; e < KVMI_NEXT_VCPU_EVENT; e++)
 		if (trace->wanted[e] || trace->counts[e])
 			printf(" %s %llu", kvmi_event_name(e), trace->counts[e]);
@@ -323,38 +185,42 @@ static void summary(struct trace *trace)
 
 static int run(struct tool *tool, int argc, char **argv)
 {
-	struct trace trace = { .tool = tool, .patient = true, .late = -1 };
-	int r;
+	struct trace trace = {
+		.watch = { .tool = tool, .handle = handle, .arg = &trace, .begin = now() },
+	};
+	int i, r = 0;
 
-	r = parse_events(&trace, argc, argv);
+	for (i = 0; i < argc && !r; i++)
+		r = parse_event(&trace, argv[i]);
 	if (!r)
 		r = connect_vm(tool);
+	if (!r)
+		r = argc ? check_events(&trace) : choose_events(&trace);
 	if (!r)
 		r = catch_signals(tool);
 	if (r)
 		return r;
 
-	trace.begin = now();
 	r = begin(&trace);
 	if (!r) {
 		if (!tool->json)
 			note("tracing, ^C ends");
-		r = loop(&trace);
+		r = watch_loop(&trace.watch);
 	}
 	if (r == -EINTR)
 		r = 0;
 	if (!r)
-		r = end(&trace);
+		r = watch_end(&trace.watch);
 
 	summary(&trace);
-	free(trace.states);
+	free(trace.watch.states);
 	return r ? fail_conn(tool) : STATUS_OK;
 }
 
 const struct command command_trace = {
 	.name = "trace",
 	.operands = "[EVENT...]",
-	.max = ARRAY_SIZE(traceable),
+	.max = MAX_EVENTS,
 	.vm = true,
 	.options = "nS",
 	.brief = "show what happens in a VM, a line an event",
@@ -362,10 +228,23 @@ const struct command command_trace = {
 	"Events: hypercall   the guest asked for an event: VMCALL or VMMCALL with 34 in\n"
 	"                    RAX, 24 in RDI, 0 in RSI\n"
 	"        breakpoint  the guest executed INT3; goes to the guest afterwards\n"
-	"        pause       each vCPU once, at the beginning\n"
+	"        msr         the guest changes an MSR: SYSENTER_CS, SYSENTER_ESP,\n"
+	"                    SYSENTER_EIP, STAR, LSTAR, CSTAR, EFER\n"
+	"        msr:MSR     the same for this one: msr:LSTAR, msr:0xc0000082, ...\n"
+	"        xsetbv      the guest changes XCR0\n"
+	"        descriptor  the guest loads or stores IDTR, GDTR, LDTR or TR\n"
 	"        unhook      the VMM asks the tool to leave; ends the trace\n"
-	"All but pause if none is named. Each is answered CONTINUE: the guest goes on as\n"
-	"if it was not watched. Ends with ^C, after --count events or --seconds, and\n"
-	"when the VM does; then come the numbers.\n",
+	"If none is named, these are traced (no msr:MSR), as far as the kernel has them:\n"
+	"they are rare. Others may be frequent, and slow the guest down:\n"
+	"        cr          the guest changes CR0, CR3 or CR4: CR3 with every process it\n"
+	"                    switches to, CR4 in some guests with every flush of the TLB\n"
+	"        cr0 cr3 cr4 the same for one of them\n"
+	"        singlestep  each instruction of each vCPU: see 'kvmi step'\n"
+	"        pause       each vCPU once, at the beginning\n"
+	"        trap        an exception that the tool injected; 'kvmi' injects none\n"
+	"Of a register, the old value and the one that the guest writes are shown. Each\n"
+	"event is answered such that the guest goes on as if it was not watched. Ends\n"
+	"with ^C, after --count events or --seconds, and when the VM does; then come the\n"
+	"numbers.\n",
 	.run = run,
 };

@@ -120,6 +120,8 @@ static void test_usage(void)
 		"trace --seconds x 1", "trace --seconds -1 1",
 		"pause", "pause --seconds 0 1", "resume", "info --count 1 1", "--timeout 0 list",
 		"--json", "regs --no-such-option 1", "regs -t 1", "dump --hex 1 0 1",
+		"trace 1 cr1", "trace 1 msr:", "trace 1 msr:NONE", "trace 1 msr:0x800",
+		"trace 1 msr:0x2000", "trace 1 pf", "trace -c 0 1",
 	};
 	static const char * const commands[] = {
 		"list", "info", "regs", "dump", "find", "pause", "resume", "trace",
@@ -320,7 +322,7 @@ static void test_trace(void)
 	has(out, "gpa 5000  length 1\n", "their payload");
 	has(out, "cr3 0000000001234000  cpl 3", "and state");
 	has(out, "\n5 events in ", "the numbers");
-	has(out, "unhook 0 hypercall 3 breakpoint 2\n", "by event");
+	has(out, "unhook 0 hypercall 3 breakpoint 2 xsetbv 0 descriptor 0 msr 0\n", "by event");
 
 	is_number(kvmi_run(&fake, "trace -n 3"), 0, "trace 3 of 5");
 	has(out, "\n3 events in ", "no more than that");
@@ -354,9 +356,9 @@ static void test_trace(void)
 	is_number(kvmi_run(&fake, "trace -n 1 -t 0.1"), 0, "one vCPU is stopped");
 	has(err, "vCPU 1 does not run", "it says so");
 
-	/* Commands before the end: version, unhook, count, 2 events of 1 vCPU */
-	fake = (struct fake){ .vcpus = 1, .events = 3, .close_after = 5 };
-	is_number(kvmi_run(&fake, "trace"), 3, "the VM goes away");
+	/* Commands before the end: version, 2 checks, count, 2 events of 1 vCPU */
+	fake = (struct fake){ .vcpus = 1, .events = 3, .close_after = 6 };
+	is_number(kvmi_run(&fake, "trace hypercall breakpoint"), 3, "the VM goes away");
 	has(out, "\n3 events in ", "the numbers nevertheless");
 	has(err, "the VM is gone", "and why");
 
@@ -366,6 +368,142 @@ static void test_trace(void)
 	kill(run.pid, SIGINT);
 	is_number(finish(&run), 0, "^C ends a trace");
 	has(out, "\n2 events in ", "with the numbers");
+}
+
+/* What is rare, and switched on if nothing is named */
+static const struct fake_guest rare = {
+	.events = 1 << KVMI_VCPU_EVENT_HYPERCALL | 1 << KVMI_VCPU_EVENT_BREAKPOINT |
+		  1 << KVMI_VCPU_EVENT_XSETBV | 1 << KVMI_VCPU_EVENT_DESCRIPTOR |
+		  1 << KVMI_VCPU_EVENT_MSR,
+	.msrs = { 0x174, 0x175, 0x176, 0xc0000080, 0xc0000081, 0xc0000082, 0xc0000083 },
+	.nr_msrs = 7,
+	.does = {
+		{ .id = KVMI_VCPU_EVENT_XSETBV, .payload_size = 24,
+		  .xsetbv = { .xcr = 0, .old_value = 3, .new_value = 7 } },
+		{ .id = KVMI_VCPU_EVENT_DESCRIPTOR, .payload_size = 8,
+		  .descriptor = { .descriptor = KVMI_DESC_IDTR, .write = 1 } },
+		{ .id = KVMI_VCPU_EVENT_DESCRIPTOR, .payload_size = 8,
+		  .descriptor = { .descriptor = KVMI_DESC_TR } },
+		{ .id = KVMI_VCPU_EVENT_MSR, .payload_size = 24,
+		  .msr = { .msr = 0x176, .old_value = 0, .new_value = 0xffffffff81a00080 } },
+	},
+	.answers = { [3] = 0xffffffff81a00080 },
+	.nr = 4,
+};
+
+/* What has to be named: "cr4 cr3 msr:0x140 msr:lstar trap" */
+static const struct fake_guest named = {
+	.events = 1 << KVMI_VCPU_EVENT_CR | 1 << KVMI_VCPU_EVENT_MSR | 1 << KVMI_VCPU_EVENT_TRAP,
+	.crs = 1 << 3 | 1 << 4,
+	.msrs = { 0xc0000082, 0x140, 0x1234 },
+	.nr_msrs = 3,
+	.does = {
+		{ .id = KVMI_VCPU_EVENT_CR, .payload_size = 24,
+		  .cr = { .cr = 4, .old_value = 0x6f0, .new_value = 0x1006f0 } },
+		{ .id = KVMI_VCPU_EVENT_CR, .payload_size = 24,
+		  .cr = { .cr = 3, .old_value = 0x1000, .new_value = 0x2000 } },
+		{ .id = KVMI_VCPU_EVENT_MSR, .payload_size = 24,
+		  .msr = { .msr = 0x140, .old_value = 1, .new_value = 0 } },
+		{ .id = KVMI_VCPU_EVENT_MSR, .payload_size = 24,
+		  .msr = { .msr = 0x1234, .old_value = 5, .new_value = 6 } },
+		{ .id = KVMI_VCPU_EVENT_TRAP, .payload_size = 16,
+		  .trap = { .nr = 14, .error_code = 2, .address = 0xdeadbeef } },
+		{ .id = KVMI_VCPU_EVENT_TRAP, .payload_size = 16, .trap = { .nr = 15 } },
+	},
+	.answers = { 0x1006f0, 0x2000, 0, 6 },
+	.nr = 6,
+};
+
+static void test_trace_registers(void)
+{
+	static const struct fake_guest crs = {
+		.events = 1 << KVMI_VCPU_EVENT_CR,
+		.crs = 1 << 0 | 1 << 3 | 1 << 4,
+		.does = { { .id = KVMI_VCPU_EVENT_CR, .payload_size = 24,
+			    .cr = { .cr = 0, .old_value = 1, .new_value = 2 } } },
+		.answers = { 2 },
+		.nr = 1,
+	};
+	struct fake fake = { .vcpus = 2, .guest = &rare };
+
+	is_number(kvmi_run(&fake, "trace -n 4"), 0, "trace what is rare");
+	has(out,
+	    "  xsetbv      vcpu 0  rip 0000000000401001  cr3 0000000001234000  cpl 3  xcr0 3 -> 7\n",
+	    "XSETBV");
+	has(out, "  descriptor  vcpu 0  rip 0000000000401002", "a descriptor table register");
+	has(out, "cpl 3  load idtr\n", "is loaded");
+	has(out, "cpl 3  store tr\n", "another is stored");
+	has(out, "cpl 3  SYSENTER_EIP 0000000000000000 -> ffffffff81a00080\n", "an MSR");
+	has(out, "\n4 events in ", "the numbers");
+	has(out, ": unhook 0 hypercall 0 breakpoint 0 xsetbv 1 descriptor 2 msr 1\n", "by event");
+	is_number(kvmi_run(&fake, "trace --json -n 4"), 0, "for machines");
+	ok(all_json(out), "a value a line");
+	has(out, "\"xcr\":0,\"old\":\"0x3\",\"new\":\"0x7\"}\n", "XSETBV");
+	has(out, "\"register\":\"idtr\",\"access\":\"load\"}\n", "a descriptor table register");
+	has(out,
+	    "\"msr\":\"0x176\",\"register\":\"SYSENTER_EIP\",\"old\":\"0x0\",\"new\":\"0xffffffff81a00080\"}\n",
+	    "an MSR");
+
+	fake.guest = &named;
+	is_number(kvmi_run(&fake, "trace -n 6 cr4 cr3 msr:0x140 msr:lstar msr:0x1234 trap"), 0,
+		  "trace what is named");
+	has(out, "  cr          vcpu 0  rip 0000000000401001", "a control register");
+	has(out, "cpl 3  cr4 00000000000006f0 -> 00000000001006f0\n", "its change");
+	has(out, "cpl 3  cr3 0000000000001000 -> 0000000000002000\n", "another");
+	has(out, "cpl 3  MISC_FEATURES_ENABLES 0000000000000001 -> 0000000000000000\n", "an MSR");
+	has(out, "cpl 3  0x1234 0000000000000005 -> 0000000000000006\n", "one without name");
+	has(out, "cpl 3  vector 14 #PF  error 2  address deadbeef\n", "an exception");
+	has(out, "cpl 3  vector 15 unknown  error 0  address 0\n", "one without name");
+	is_number(kvmi_run(&fake, "trace --json -n 6 cr4 cr3 msr:0x140 msr:LSTAR msr:0x1234 trap"),
+		  0, "for machines");
+	ok(all_json(out), "a value a line");
+	has(out, "\"register\":\"cr4\",\"old\":\"0x6f0\",\"new\":\"0x1006f0\"}\n",
+	    "a control register");
+	has(out, "\"msr\":\"0x1234\",\"register\":null,\"old\":\"0x5\",\"new\":\"0x6\"}\n",
+	    "an MSR without name");
+	has(out,
+	    "\"vector\":14,\"exception\":\"#PF\",\"error_code\":\"0x2\",\"address\":\"0xdeadbeef\"}\n",
+	    "an exception");
+
+	fake.guest = &crs;
+	is_number(kvmi_run(&fake, "trace --seconds 0.2 cr"), 0, "cr stands for three registers");
+	has(out, ": cr 1\n", "all of them");
+	is_number(kvmi_run(&fake, "trace --seconds 0.2 cr4 cr0 cr3 cr0"), 0, "each by its name");
+	has(out, ": cr 1\n", "all of them");
+	is_number(kvmi_run(&fake, "trace --seconds 0.2 cr msr"), -1, "the fake sees what is more");
+}
+
+static void test_trace_lacks(void)
+{
+	struct fake fake = { .vcpus = 2, .events = 5, .unknown = 0xffffffc0 };
+
+	is_number(kvmi_run(&fake, "trace -n 5"), 0, "a kernel with few events");
+	has(out, ": unhook 0 hypercall 3 breakpoint 2\n", "those");
+	is_number(kvmi_run(&fake, "trace hypercall msr:LSTAR"), 6, "but not what is named");
+	is_string(err,
+		  "kvmi: this kernel does not have the event msr: 'kvmi info' shows those it has\n",
+		  "it says so");
+	is_number(kvmi_run(&fake, "trace --json cr3"), 6, "for machines");
+	has(out, "{\"error\":{\"code\":6,\"name\":\"no-support\",", "as a code");
+
+	fake = (struct fake){ .vcpus = 2 };
+	is_number(kvmi_run(&fake, "trace --seconds 0.1 msr:DEBUGCTL msr:0x48"), 0,
+		  "MSRs that cannot be traced");
+	is_number(count_lines(err, "MSR DEBUGCTL of vCPU 0 cannot be intercepted\n"), 1,
+		  "it says so once");
+	has(err, "MSR SPEC_CTRL of vCPU 0: the VMM does not allow to intercept it\n", "and why");
+	fake.denied = KVMI_VCPU_CONTROL_CR;
+	is_number(kvmi_run(&fake, "trace --seconds 0.1 cr"), 0, "a command that is not allowed");
+	has(err, "control-cr of vCPU 0: the VMM does not allow it\n", "it says so");
+
+	fake = (struct fake){ .vcpus = 2, .stopped = 2 };
+	is_number(kvmi_run(&fake, "trace --seconds 0.1 -t 0.1 msr"), 0, "one vCPU is stopped");
+	is_number(count_lines(err, "vCPU 1 does not run"), 1, "it says so once");
+
+	fake = (struct fake){ .vcpus = 2 };
+	is_number(kvmi_run(&fake, "trace -n 3 singlestep"), 0, "trace instructions");
+	has(out, "  singlestep  vcpu 1  rip ffffffff81000002", "on all vCPUs");
+	has(out, ": singlestep 3\n", "the numbers");
 }
 
 static void test_hold(void)
@@ -404,5 +542,7 @@ void test_tool(const char *path)
 	test_dump();
 	test_find();
 	test_trace();
+	test_trace_registers();
+	test_trace_lacks();
 	test_hold();
 }

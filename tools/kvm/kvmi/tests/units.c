@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Tests: numbers, JSON, searching.
+ * Tests: numbers, names, JSON, searching.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -172,9 +172,50 @@ static void test_search(void)
 	ok(!search_more(&search, 0x2000, (const __u8 *)"it!", 3), "not across a hole");
 }
 
+static void test_names(void)
+{
+	static const struct {
+		const char *name;
+		__u32 index;
+	} msrs[] = {
+		{ "SYSENTER_CS", 0x174 }, { "SYSENTER_ESP", 0x175 }, { "SYSENTER_EIP", 0x176 },
+		{ "MISC_FEATURES_ENABLES", 0x140 }, { "PAT", 0x277 }, { "EFER", 0xc0000080 },
+		{ "STAR", 0xc0000081 }, { "LSTAR", 0xc0000082 }, { "CSTAR", 0xc0000083 },
+		{ "FS_BASE", 0xc0000100 }, { "GS_BASE", 0xc0000101 },
+		{ "KERNEL_GS_BASE", 0xc0000102 }, { "TSC_AUX", 0xc0000103 },
+	};
+	char buf[MSR_NAME];
+	__u32 msr = 0;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(msrs); i++) {
+		is_string(kvmi_msr_name(msrs[i].index) ?: "", msrs[i].name, "name of an MSR");
+		ok(kvmi_msr_index(msrs[i].name, &msr) && msr == msrs[i].index, "and back");
+	}
+	ok(kvmi_msr_index("lstar", &msr) && msr == 0xc0000082, "in lower case");
+	ok(!kvmi_msr_index("LSTA", &msr) && !kvmi_msr_index("", &msr), "no MSR");
+	is_string(msr_text(0xc0000082, buf), "LSTAR", "an MSR as text");
+	is_string(msr_text(0xc0001fff, buf), "0xc0001fff", "one without name");
+
+	is_string(kvmi_cr_name(0), "cr0", "cr0");
+	is_string(kvmi_cr_name(3), "cr3", "cr3");
+	is_string(kvmi_cr_name(4), "cr4", "cr4");
+	ok(!kvmi_cr_name(1) && !kvmi_cr_name(5) && !kvmi_cr_name(255), "no other");
+	is_string(kvmi_descriptor_name(KVMI_DESC_IDTR), "idtr", "idtr");
+	is_string(kvmi_descriptor_name(KVMI_DESC_GDTR), "gdtr", "gdtr");
+	is_string(kvmi_descriptor_name(KVMI_DESC_LDTR), "ldtr", "ldtr");
+	is_string(kvmi_descriptor_name(KVMI_DESC_TR), "tr", "tr");
+	ok(!kvmi_descriptor_name(0) && !kvmi_descriptor_name(5), "no other");
+	is_string(kvmi_exception_name(14), "#PF", "#PF");
+	is_string(kvmi_exception_name(0), "#DE", "#DE");
+	is_string(kvmi_exception_name(3), "#BP", "#BP");
+	ok(!kvmi_exception_name(9) && !kvmi_exception_name(32), "vectors without name");
+}
+
 void test_units(void)
 {
 	test_numbers();
+	test_names();
 	test_hex();
 	test_json();
 	test_search();
