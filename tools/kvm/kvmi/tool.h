@@ -89,7 +89,7 @@ struct command {
 };
 
 extern const struct command command_list, command_info, command_regs, command_dump,
-	command_find, command_pause, command_resume, command_trace;
+	command_find, command_pause, command_resume, command_trace, command_step;
 
 /* failure.c */
 int fail(struct tool *tool, int status, const char *fmt, ...) __printf(3, 4);
@@ -112,6 +112,9 @@ bool parse_hex_bytes(const char *s, __u8 *bytes, size_t *len);
 /* event.c */
 void print_event(struct tool *tool, const struct kvmi_event *event, double time,
 		 const char *verdict);
+
+/* disassemble.c */
+size_t disassemble(__u8 mode, __u64 rip, const __u8 *bytes, size_t len, char *text, size_t size);
 
 /* holder.c */
 int holder_record(const struct tool *tool);

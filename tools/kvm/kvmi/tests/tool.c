@@ -121,10 +121,11 @@ static void test_usage(void)
 		"pause", "pause --seconds 0 1", "resume", "info --count 1 1", "--timeout 0 list",
 		"--json", "regs --no-such-option 1", "regs -t 1", "dump --hex 1 0 1",
 		"trace 1 cr1", "trace 1 msr:", "trace 1 msr:NONE", "trace 1 msr:0x800",
-		"trace 1 msr:0x2000", "trace 1 pf", "trace -c 0 1",
+		"trace 1 msr:0x2000", "trace 1 pf", "trace -c 0 1", "step", "step 1 2",
+		"step -n x 1", "step --seconds 1 1",
 	};
 	static const char * const commands[] = {
-		"list", "info", "regs", "dump", "find", "pause", "resume", "trace",
+		"list", "info", "regs", "dump", "find", "pause", "resume", "trace", "step",
 	};
 	char args[64];
 	size_t i;
@@ -506,6 +507,82 @@ static void test_trace_lacks(void)
 	has(out, ": singlestep 3\n", "the numbers");
 }
 
+static void test_step(void)
+{
+	struct fake fake = { .vcpus = 2 };
+	struct run run;
+	int sig;
+
+	is_number(kvmi_run(&fake, "step"), 0, "step");
+	has(out, "ffffffff81000000  55", "the instruction");
+	has(out, "\n1 step of vCPU 0, which goes on at ffffffff81000001\n", "and what is next");
+	is_number(kvmi_run(&fake, "step -c 1 -n 4"), 0, "step 4");
+	has(out, "ffffffff81000001  90", "the first");
+	has(out, "\nffffffff81000002  5d", "the second");
+	has(out, "\nffffffff81000003  50", "the third");
+	has(out, "\nffffffff81000004  58", "the fourth");
+	has(out, "\n4 steps of vCPU 1, which goes on at ffffffff81000005\n", "no more");
+	is_number(kvmi_run(&fake, "step --json -n 2"), 0, "step --json");
+	ok(all_json(out), "a value a line");
+	has(out, "{\"vcpu\":0,\"rip\":\"0xffffffff81000000\",\"bytes\":\"55", "an instruction");
+	has(out, ",\"failed\":false}\n", "it was done");
+	has(out, "{\"summary\":{\"vcpu\":0,\"steps\":2,\"next\":\"0xffffffff81000002\"}}\n",
+	    "the numbers");
+
+	fake.rip = FAKE_CODE + 0xffe;
+	is_number(kvmi_run(&fake, "step"), 0, "an instruction over two pages");
+	has(out, "ffffffff81000ffe  48 89 e5", "all of it");
+	fake.rip = FAKE_CODE + 0x1fff;
+	is_number(kvmi_run(&fake, "step -n 2"), 0, "the end of what is mapped");
+	has(out, "ffffffff81001fff  00\n", "a byte");
+	has(out, "ffffffff81002000  (not mapped)\n", "nothing");
+	fake.rip = FAKE_CODE + 0x3000;
+	is_number(kvmi_run(&fake, "step --json"), 0, "no memory");
+	has(out, "\"bytes\":null,\"instruction\":null,", "for machines");
+	fake.rip = 0x1000;
+	fake.mode = 4;
+	is_number(kvmi_run(&fake, "step -n 2"), 0, "a code segment with a base");
+	has(out, "0000000000001000  55", "counts in 32-bit mode");
+	has(out, "0000000000001001  90", "always");
+
+	fake = (struct fake){ .vcpus = 1, .failed_step = 2 };
+	is_number(kvmi_run(&fake, "step -n 3"), 0, "a step fails");
+	is_number(count_lines(out, "  (not completed)\n"), 1, "it says so");
+	has(out, "\n3 steps of vCPU 0, which goes on at ffffffff81000002\n", "and goes on");
+	is_number(kvmi_run(&fake, "step -n 3 --json"), 0, "for machines");
+	is_number(count_lines(out, "\"failed\":true}\n"), 1, "it says so");
+
+	/* The fake does not like it when single-stepping is left on. */
+	for (sig = SIGINT; sig; sig = sig == SIGINT ? SIGTERM : 0) {
+		fake = (struct fake){ .vcpus = 1, .steps = 2 };
+		run = start(&fake, "step -n 0");
+		usleep(300000);
+		kill(run.pid, sig);
+		is_number(finish(&run), 0, sig == SIGINT ? "^C ends it" : "SIGTERM ends it");
+		has(out, "\n2 steps of vCPU 0, ", "with the numbers");
+	}
+	fake = (struct fake){ .vcpus = 1, .steps = 1 };
+	is_number(kvmi_run(&fake, "step -n 3 -t 0.1"), 9, "the vCPU is halted");
+	has(err, "vCPU 0 has not done the instruction at 0xffffffff81000001 in", "it says so");
+	has(out, "1 step of vCPU 0, ", "and what was done");
+
+	fake = (struct fake){ .vcpus = 2, .stopped = 2 };
+	is_number(kvmi_run(&fake, "step -c 1 -t 0.1"), 9, "the vCPU is stopped");
+	is_string(err, "kvmi: vCPU 1 does not run: its VMM has stopped it\n", "it says so");
+	is_number(kvmi_run(&fake, "step -c 2"), 2, "there is no such vCPU");
+	fake = (struct fake){ .vcpus = 1, .no_singlestep = true };
+	is_number(kvmi_run(&fake, "step"), 6, "a kernel that cannot");
+	is_string(err, "kvmi: this kernel cannot single-step\n", "it says so");
+	fake = (struct fake){ .vcpus = 1, .denied = KVMI_VCPU_CONTROL_SINGLESTEP };
+	is_number(kvmi_run(&fake, "step"), 10, "it is not allowed");
+	has(err, "control-singlestep of vCPU 0: the VMM does not allow it\n", "it says so");
+	fake = (struct fake){ .vcpus = 1, .denied = KVMI_VCPU_TRANSLATE_GVA };
+	is_number(kvmi_run(&fake, "step"), 10, "nor is looking at the instruction");
+	fake = (struct fake){ .vcpus = 1, .close_after = 12 };
+	is_number(kvmi_run(&fake, "step -n 0"), 3, "the VM goes away");
+	has(err, "the VM is gone", "it says so");
+}
+
 static void test_hold(void)
 {
 	struct fake fake = { .vcpus = 2 };
@@ -544,5 +621,6 @@ void test_tool(const char *path)
 	test_trace();
 	test_trace_registers();
 	test_trace_lacks();
+	test_step();
 	test_hold();
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Tests: numbers, names, JSON, searching.
+ * Tests: numbers, names, JSON, searching, disassembling.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -212,6 +212,42 @@ static void test_names(void)
 	ok(!kvmi_exception_name(9) && !kvmi_exception_name(32), "vectors without name");
 }
 
+static void test_disassemble(void)
+{
+	static const struct {
+		__u8 mode;
+		const char *bytes;
+		const char *text;
+		size_t len;
+	} cases[] = {
+		{ 8, "\x48\x89\xe5\x90", "mov rbp, rsp", 3 },
+		{ 8, "\x90\x90\x90\x90", "nop", 1 },
+		{ 8, "\xeb\xfe\x90\x90", "jmp 0x1000", 2 },
+		{ 4, "\x48\x89\xe5\x90", "dec eax", 1 },
+		{ 2, "\x89\xe5\x90\x90", "mov bp, sp", 2 },
+		{ 8, "\x06\x90\x90\x90", "", 0 },
+		{ 3, "\x90\x90\x90\x90", "", 0 },
+		{ 255, "\x90\x90\x90\x90", "", 0 },
+	};
+	char text[64];
+	size_t i, len;
+
+	if (!disassemble(8, 0, (const __u8 *)"\x90", 1, text, sizeof(text))) {
+		ok(true, "disassemble # SKIP there is no capstone, or it cannot be loaded");
+		return;
+	}
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		*text = '\0';
+		len = disassemble(cases[i].mode, 0x1000, (const __u8 *)cases[i].bytes, 4, text,
+				  sizeof(text));
+		is_number(len, cases[i].len, "length of an instruction");
+		is_string(text, cases[i].text, "its text");
+	}
+	is_number(disassemble(8, 0, (const __u8 *)"\x48\x89", 2, text, sizeof(text)), 0,
+		  "half an instruction");
+	is_number(disassemble(8, 0, NULL, 0, text, sizeof(text)), 0, "none");
+}
+
 void test_units(void)
 {
 	test_numbers();
@@ -219,4 +255,5 @@ void test_units(void)
 	test_hex();
 	test_json();
 	test_search();
+	test_disassemble();
 }
