@@ -89,7 +89,8 @@ struct command {
 };
 
 extern const struct command command_list, command_info, command_regs, command_dump,
-	command_find, command_pause, command_resume, command_trace, command_step;
+	command_find, command_pause, command_resume, command_trace, command_step,
+	command_translate;
 
 /* failure.c */
 int fail(struct tool *tool, int status, const char *fmt, ...) __printf(3, 4);

@@ -122,10 +122,12 @@ static void test_usage(void)
 		"--json", "regs --no-such-option 1", "regs -t 1", "dump --hex 1 0 1",
 		"trace 1 cr1", "trace 1 msr:", "trace 1 msr:NONE", "trace 1 msr:0x800",
 		"trace 1 msr:0x2000", "trace 1 pf", "trace -c 0 1", "step", "step 1 2",
-		"step -n x 1", "step --seconds 1 1",
+		"step -n x 1", "step --seconds 1 1", "translate 1", "translate 1 x",
+		"translate 1 0 0", "translate -n 1 1 0",
 	};
 	static const char * const commands[] = {
 		"list", "info", "regs", "dump", "find", "pause", "resume", "trace", "step",
+		"translate",
 	};
 	char args[64];
 	size_t i;
@@ -583,6 +585,33 @@ static void test_step(void)
 	has(err, "the VM is gone", "it says so");
 }
 
+static void test_translate(void)
+{
+	struct fake fake = { .vcpus = 2 };
+
+	is_number(kvmi_run(&fake, "translate 0xffffffff81000123"), 0, "translate");
+	is_string(out, "0x206123\n", "the address");
+	is_number(kvmi_run(&fake, "translate -c 1 0xffffffff81001fff"), 0, "by another vCPU");
+	is_string(out, "0x208fff\n", "the address");
+	is_number(kvmi_run(&fake, "translate 0xffffffff81002000"), 1, "not mapped");
+	is_string(out, "", "no address");
+	is_string(err, "kvmi: vCPU 0 does not map 0xffffffff81002000\n", "it says so");
+	is_number(kvmi_run(&fake, "translate --json 0xffffffff81000123"), 0, "for machines");
+	is_string(out, "{\"vcpu\":0,\"gva\":\"0xffffffff81000123\",\"gpa\":\"0x206123\"}\n",
+		  "the address");
+	is_number(kvmi_run(&fake, "translate --json -c 1 5"), 1, "not mapped, for machines");
+	is_string(out, "{\"vcpu\":1,\"gva\":\"0x5\",\"gpa\":null}\n", "no address");
+	is_number(kvmi_run(&fake, "translate -c 2 0"), 2, "there is no such vCPU");
+	fake.not_started = 2;
+	is_number(kvmi_run(&fake, "translate -c 1 0"), 10, "a vCPU that was not started");
+	has(err, "vCPU 1 was not started yet", "it says so");
+	fake = (struct fake){ .vcpus = 1, .stopped = 1 };
+	is_number(kvmi_run(&fake, "translate -t 0.1 0"), 9, "a vCPU that does not run");
+	fake = (struct fake){ .vcpus = 1, .denied = KVMI_VCPU_TRANSLATE_GVA };
+	is_number(kvmi_run(&fake, "translate 0"), 10, "not allowed");
+	has(err, "translate-gva of vCPU 0: the VMM does not allow it", "it says so");
+}
+
 static void test_hold(void)
 {
 	struct fake fake = { .vcpus = 2 };
@@ -622,5 +651,6 @@ void test_tool(const char *path)
 	test_trace_registers();
 	test_trace_lacks();
 	test_step();
+	test_translate();
 	test_hold();
 }
