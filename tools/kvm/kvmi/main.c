@@ -13,6 +13,7 @@
 static const struct command * const commands[] = {
 	&command_list, &command_info, &command_regs, &command_dump, &command_find,
 	&command_pause, &command_resume, &command_trace, &command_step, &command_translate,
+	&command_msr_guard,
 };
 
 /* A command names those that it takes by their letters. */

@@ -90,7 +90,7 @@ struct command {
 
 extern const struct command command_list, command_info, command_regs, command_dump,
 	command_find, command_pause, command_resume, command_trace, command_step,
-	command_translate;
+	command_translate, command_msr_guard;
 
 /* failure.c */
 int fail(struct tool *tool, int status, const char *fmt, ...) __printf(3, 4);

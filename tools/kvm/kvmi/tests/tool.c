@@ -123,11 +123,13 @@ static void test_usage(void)
 		"trace 1 cr1", "trace 1 msr:", "trace 1 msr:NONE", "trace 1 msr:0x800",
 		"trace 1 msr:0x2000", "trace 1 pf", "trace -c 0 1", "step", "step 1 2",
 		"step -n x 1", "step --seconds 1 1", "translate 1", "translate 1 x",
-		"translate 1 0 0", "translate -n 1 1 0",
+		"translate 1 0 0", "translate -n 1 1 0", "msr-guard", "msr-guard 1",
+		"msr-guard 1 NONE", "msr-guard 1 LSTAR -5", "msr-guard 1 0x8ff",
+		"msr-guard 1 0xbfffffff", "msr-guard 1 0xc0002000", "msr-guard -c 0 1 LSTAR",
 	};
 	static const char * const commands[] = {
 		"list", "info", "regs", "dump", "find", "pause", "resume", "trace", "step",
-		"translate",
+		"translate", "msr-guard",
 	};
 	char args[64];
 	size_t i;
@@ -146,6 +148,7 @@ static void test_usage(void)
 	}
 	is_number(kvmi_run(NULL, "--help"), 0, "--help");
 	has(out, "trace PID", "lists the commands");
+	has(out, "msr-guard PID MSR...", "the last one too");
 	is_number(kvmi_run(NULL, "--version"), 0, "--version");
 	has(out, "protocol version 1\n", "and that of the protocol");
 
@@ -488,6 +491,8 @@ static void test_trace_lacks(void)
 		  "it says so");
 	is_number(kvmi_run(&fake, "trace --json cr3"), 6, "for machines");
 	has(out, "{\"error\":{\"code\":6,\"name\":\"no-support\",", "as a code");
+	is_number(kvmi_run(&fake, "msr-guard LSTAR"), 6, "nor msr-guard");
+	has(err, "this kernel does not have the event msr", "it says so");
 
 	fake = (struct fake){ .vcpus = 2 };
 	is_number(kvmi_run(&fake, "trace --seconds 0.1 msr:DEBUGCTL msr:0x48"), 0,
@@ -507,6 +512,65 @@ static void test_trace_lacks(void)
 	is_number(kvmi_run(&fake, "trace -n 3 singlestep"), 0, "trace instructions");
 	has(out, "  singlestep  vcpu 1  rip ffffffff81000002", "on all vCPUs");
 	has(out, ": singlestep 3\n", "the numbers");
+}
+
+static const struct fake_guest hijack = {
+	.events = 1 << KVMI_VCPU_EVENT_MSR,
+	.msrs = { 0xc0000082, 0x1234 },
+	.nr_msrs = 2,
+	.does = {
+		{ .id = KVMI_VCPU_EVENT_MSR, .payload_size = 24,
+		  .msr = { .msr = 0xc0000082, .old_value = 0x81a00000, .new_value = 0x41414141 } },
+		{ .id = KVMI_VCPU_EVENT_MSR, .payload_size = 24,
+		  .msr = { .msr = 0x1234, .old_value = 1, .new_value = 2 } },
+		{ .id = KVMI_VCPU_EVENT_MSR, .payload_size = 24,
+		  .msr = { .msr = 0xc0000082, .old_value = 0x81a00000, .new_value = 0 } },
+	},
+	.answers = { 0x81a00000, 1, 0x81a00000 },
+	.nr = 3,
+};
+
+static void test_guard(void)
+{
+	struct fake fake = { .vcpus = 3, .guest = &hijack };
+	struct run run;
+
+	run = start(&fake, "msr-guard LSTAR 0x1234 lstar");
+	usleep(300000);
+	kill(run.pid, SIGINT);
+	is_number(finish(&run), 0, "^C ends a guard");
+	has(err, "2 MSRs of 3 vCPUs guarded, ^C ends", "it says what it does");
+	has(out,
+	    "  msr         vcpu 0  rip 0000000000401001  cr3 0000000001234000  cpl 3  LSTAR 0000000081a00000 -> 0000000041414141  denied\n",
+	    "an attempt");
+	has(out, "  0x1234 0000000000000001 -> 0000000000000002  denied\n", "another");
+	has(out, "\n3 attempts in 0.", "the numbers");
+	has(out, " s: LSTAR 2 0x1234 1\n", "by MSR");
+
+	is_number(kvmi_run(&fake, "msr-guard --json -n 3 LSTAR 0x1234"), 0, "msr-guard --json");
+	ok(all_json(out), "a value a line");
+	has(out,
+	    "\"register\":\"LSTAR\",\"old\":\"0x81a00000\",\"new\":\"0x41414141\",\"verdict\":\"denied\"}\n",
+	    "an attempt");
+	has(out, "\"attempts\":3,\"LSTAR\":2,\"0x1234\":1}}\n", "the numbers");
+
+	fake = (struct fake){ .vcpus = 1 };
+	is_number(kvmi_run(&fake, "msr-guard --seconds 0.1 EFER"), 0, "guard for some time");
+	has(out, "0 attempts in 0.1 s: EFER 0\n", "no attempt");
+	is_number(kvmi_run(&fake, "msr-guard LSTAR DEBUGCTL"), 10, "what cannot be guarded");
+	is_string(err, "kvmi: MSR DEBUGCTL of vCPU 0 cannot be intercepted\n", "ends it");
+	is_string(out, "", "at once");
+	is_number(kvmi_run(&fake, "msr-guard 0x48"), 10, "nor what the VMM does not allow");
+	has(err, "MSR SPEC_CTRL of vCPU 0: the VMM does not allow to intercept it\n", "it says so");
+	is_number(kvmi_run(&fake, "msr-guard none"), 2, "no MSR");
+	has(err,
+	    "none is no MSR: a name such as LSTAR, or a number such as 0xc0000082",
+	    "it says so");
+	is_number(kvmi_run(&fake, "msr-guard 0x808"), 2, "an MSR of x2APIC");
+	has(err, "MSR 0x808 cannot be intercepted: 0 to 0x7ff, 0x900 to 0x1fff", "it says so");
+	fake.close_after = 5;
+	is_number(kvmi_run(&fake, "msr-guard LSTAR"), 3, "the VM goes away");
+	has(err, "the VM is gone", "it says so");
 }
 
 static void test_step(void)
@@ -650,6 +714,7 @@ void test_tool(const char *path)
 	test_trace();
 	test_trace_registers();
 	test_trace_lacks();
+	test_guard();
 	test_step();
 	test_translate();
 	test_hold();
