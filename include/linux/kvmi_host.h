@@ -34,6 +34,7 @@ void kvmi_destroy_vm(struct kvm *kvm);
 int kvmi_create_vcpu(struct kvm_vcpu *vcpu);
 void kvmi_destroy_vcpu(struct kvm_vcpu *vcpu);
 int kvmi_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp);
+int kvmi_refuse_vm(struct kvm *kvm);
 
 /* True for the one VM ioctl that is meant for a process other than the VMM. */
 static inline bool kvmi_is_foreign_ioctl(unsigned int ioctl)
@@ -125,14 +126,22 @@ struct kvmi_event {
 #define KVMI_CONTINUE	2
 #define KVMI_RETRY	3
 
+bool kvmi_event_allowed(struct kvm_introspection *kvmi, u8 event);
 bool kvmi_event_active(struct kvm_vcpu *vcpu, u8 event);
 int kvmi_raise_event(struct kvm_vcpu *vcpu, struct kvmi_event *ev);
+void kvmi_request_work(struct kvm_vcpu *vcpu);
 
 /* Provided by the architecture. */
 bool kvmi_arch_vm_supported(struct kvm *kvm);
 void kvmi_arch_features(struct kvmi_features *features);
 bool kvmi_arch_vcpu_ready(struct kvm_vcpu *vcpu);
 int kvmi_arch_control_event(struct kvm_vcpu *vcpu, u16 event, bool enable);
+bool kvmi_arch_has_work(struct kvm_vcpu *vcpu);
+bool kvmi_arch_next_event(struct kvm_vcpu *vcpu, struct kvmi_event *ev);
+bool kvmi_arch_is_injecting(struct kvm_vcpu *vcpu);
+void kvmi_arch_before_entry(struct kvm_vcpu *vcpu);
+void kvmi_arch_withdraw(struct kvm_vcpu *vcpu);
+void kvmi_arch_free_vcpu(struct kvm_vcpu *vcpu);
 void kvmi_arch_drop_intercepts(struct kvm_vcpu *vcpu);
 void kvmi_arch_recalc_intercepts(struct kvm *kvm);
 void kvmi_arch_get_event_state(struct kvm_vcpu *vcpu,
@@ -145,15 +154,26 @@ void kvmi_arch_set_registers(struct kvm_vcpu *vcpu,
 int kvmi_arch_vcpu_get_info(struct kvmi_call *call);
 int kvmi_arch_vcpu_get_registers(struct kvmi_call *call);
 int kvmi_arch_vcpu_get_cpuid(struct kvmi_call *call);
+int kvmi_arch_vcpu_control_cr(struct kvmi_call *call);
+int kvmi_arch_vcpu_inject_exception(struct kvmi_call *call);
+int kvmi_arch_vcpu_get_xcr(struct kvmi_call *call);
+int kvmi_arch_vcpu_get_xsave(struct kvmi_call *call);
+int kvmi_arch_vcpu_set_xsave(struct kvmi_call *call);
+int kvmi_arch_vcpu_get_mtrr_type(struct kvmi_call *call);
+int kvmi_arch_vcpu_control_msr(struct kvmi_call *call);
+int kvmi_arch_vcpu_control_singlestep(struct kvmi_call *call);
+int kvmi_arch_vcpu_translate_gva(struct kvmi_call *call);
 
 #else /* CONFIG_KVM_INTROSPECTION */
 
+static inline bool kvmi_is_in_use(void) { return false; }
 static inline int kvmi_version(void) { return 0; }
 static inline void kvmi_exit(void) { }
 static inline void kvmi_create_vm(struct kvm *kvm) { }
 static inline void kvmi_destroy_vm(struct kvm *kvm) { }
 static inline int kvmi_create_vcpu(struct kvm_vcpu *vcpu) { return 0; }
 static inline void kvmi_destroy_vcpu(struct kvm_vcpu *vcpu) { }
+static inline int kvmi_refuse_vm(struct kvm *kvm) { return 0; }
 static inline bool kvmi_is_foreign_ioctl(unsigned int ioctl) { return false; }
 static inline bool kvmi_check_request(struct kvm_vcpu *vcpu) { return false; }
 static inline int kvmi_handle_requests(struct kvm_vcpu *vcpu) { return 1; }

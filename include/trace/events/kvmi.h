@@ -25,13 +25,28 @@
 		{ KVMI_VCPU_CONTROL_EVENTS,	"vcpu-control-events" }, \
 		{ KVMI_VCPU_GET_REGISTERS,	"vcpu-get-registers" },	\
 		{ KVMI_VCPU_SET_REGISTERS,	"vcpu-set-registers" },	\
-		{ KVMI_VCPU_GET_CPUID,		"vcpu-get-cpuid" })
+		{ KVMI_VCPU_GET_CPUID,		"vcpu-get-cpuid" },	\
+		{ KVMI_VCPU_CONTROL_CR,		"vcpu-control-cr" },	\
+		{ KVMI_VCPU_INJECT_EXCEPTION,	"vcpu-inject-exception" }, \
+		{ KVMI_VCPU_GET_XCR,		"vcpu-get-xcr" },	\
+		{ KVMI_VCPU_GET_XSAVE,		"vcpu-get-xsave" },	\
+		{ KVMI_VCPU_SET_XSAVE,		"vcpu-set-xsave" },	\
+		{ KVMI_VCPU_GET_MTRR_TYPE,	"vcpu-get-mtrr-type" },	\
+		{ KVMI_VCPU_CONTROL_MSR,	"vcpu-control-msr" },	\
+		{ KVMI_VCPU_CONTROL_SINGLESTEP,	"vcpu-control-singlestep" }, \
+		{ KVMI_VCPU_TRANSLATE_GVA,	"vcpu-translate-gva" })
 
 #define kvmi_event_name(id)						\
 	__print_symbolic(id,						\
 		{ KVMI_VCPU_EVENT_PAUSE,	"pause" },		\
 		{ KVMI_VCPU_EVENT_HYPERCALL,	"hypercall" },		\
-		{ KVMI_VCPU_EVENT_BREAKPOINT,	"breakpoint" })
+		{ KVMI_VCPU_EVENT_BREAKPOINT,	"breakpoint" },		\
+		{ KVMI_VCPU_EVENT_CR,		"cr" },			\
+		{ KVMI_VCPU_EVENT_TRAP,		"trap" },		\
+		{ KVMI_VCPU_EVENT_XSETBV,	"xsetbv" },		\
+		{ KVMI_VCPU_EVENT_DESCRIPTOR,	"descriptor" },		\
+		{ KVMI_VCPU_EVENT_MSR,		"msr" },		\
+		{ KVMI_VCPU_EVENT_SINGLESTEP,	"singlestep" })
 
 #define kvmi_action_name(id)						\
 	__print_symbolic(id,						\

@@ -342,7 +342,8 @@ struct kvmi_vcpu_event_reply {
 
 /**
  * struct kvmi_vcpu_event_singlestep - payload of KVMI_VCPU_EVENT_SINGLESTEP
- * @failed: 1: another exit than that of the step came before it was done
+ * @failed: 1: something ended the step before it was done; KVM on x86 finishes
+ *          every step
  * @padding: zero
  */
 struct kvmi_vcpu_event_singlestep {

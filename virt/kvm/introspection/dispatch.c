@@ -93,6 +93,40 @@ static const struct kvmi_command kvmi_commands[KVMI_NUM_MESSAGES] = {
 		.run = kvmi_arch_vcpu_get_cpuid,
 		.size = sizeof(struct kvmi_vcpu_get_cpuid),
 	},
+	[KVMI_VCPU_CONTROL_CR] = {
+		.run = kvmi_arch_vcpu_control_cr,
+		.size = sizeof(struct kvmi_vcpu_control_cr),
+	},
+	[KVMI_VCPU_INJECT_EXCEPTION] = {
+		.run = kvmi_arch_vcpu_inject_exception,
+		.size = sizeof(struct kvmi_vcpu_inject_exception),
+	},
+	[KVMI_VCPU_GET_XCR] = {
+		.run = kvmi_arch_vcpu_get_xcr,
+		.size = sizeof(struct kvmi_vcpu_get_xcr),
+	},
+	[KVMI_VCPU_GET_XSAVE] = {
+		.run = kvmi_arch_vcpu_get_xsave,
+	},
+	[KVMI_VCPU_SET_XSAVE] = {
+		.run = kvmi_arch_vcpu_set_xsave,
+	},
+	[KVMI_VCPU_GET_MTRR_TYPE] = {
+		.run = kvmi_arch_vcpu_get_mtrr_type,
+		.size = sizeof(struct kvmi_vcpu_get_mtrr_type),
+	},
+	[KVMI_VCPU_CONTROL_MSR] = {
+		.run = kvmi_arch_vcpu_control_msr,
+		.size = sizeof(struct kvmi_vcpu_control_msr),
+	},
+	[KVMI_VCPU_CONTROL_SINGLESTEP] = {
+		.run = kvmi_arch_vcpu_control_singlestep,
+		.size = sizeof(struct kvmi_vcpu_control_singlestep),
+	},
+	[KVMI_VCPU_TRANSLATE_GVA] = {
+		.run = kvmi_arch_vcpu_translate_gva,
+		.size = sizeof(struct kvmi_vcpu_translate_gva),
+	},
 };
 
 /* The largest kvmi_command.size, and struct kvmi_vcpu_hdr. */

@@ -25,11 +25,14 @@
  * @actions: KVMI_EVENT_ACTION_* that the tool may answer, as bits
  * @reply_len: bytes of reply data that are used
  * @enable: must be enabled by KVMI_VCPU_CONTROL_EVENTS
+ * @boundary: raised between two instructions, not by one that is to be
+ *	      completed after it
  */
 struct kvmi_event_type {
 	u8 actions;
 	u8 reply_len;
 	bool enable;
+	bool boundary;
 };
 
 #define KVMI_ACTION(name)	BIT(KVMI_EVENT_ACTION_##name)
@@ -37,6 +40,7 @@ struct kvmi_event_type {
 static const struct kvmi_event_type kvmi_events[KVMI_NUM_EVENTS] = {
 	[KVMI_VCPU_EVENT_PAUSE] = {
 		.actions = KVMI_ACTION(CONTINUE) | KVMI_ACTION(CRASH),
+		.boundary = true,
 	},
 	[KVMI_VCPU_EVENT_HYPERCALL] = {
 		.actions = KVMI_ACTION(CONTINUE) | KVMI_ACTION(CRASH),
@@ -46,6 +50,33 @@ static const struct kvmi_event_type kvmi_events[KVMI_NUM_EVENTS] = {
 		.actions = KVMI_ACTION(CONTINUE) | KVMI_ACTION(RETRY) |
 			   KVMI_ACTION(CRASH),
 		.enable = true,
+	},
+	[KVMI_VCPU_EVENT_CR] = {
+		.actions = KVMI_ACTION(CONTINUE) | KVMI_ACTION(CRASH),
+		.reply_len = sizeof(struct kvmi_vcpu_event_cr_reply),
+		.enable = true,
+	},
+	[KVMI_VCPU_EVENT_TRAP] = {
+		.actions = KVMI_ACTION(CONTINUE) | KVMI_ACTION(CRASH),
+		.boundary = true,
+	},
+	[KVMI_VCPU_EVENT_XSETBV] = {
+		.actions = KVMI_ACTION(CONTINUE) | KVMI_ACTION(CRASH),
+		.enable = true,
+	},
+	[KVMI_VCPU_EVENT_DESCRIPTOR] = {
+		.actions = KVMI_ACTION(CONTINUE) | KVMI_ACTION(RETRY) |
+			   KVMI_ACTION(CRASH),
+		.enable = true,
+	},
+	[KVMI_VCPU_EVENT_MSR] = {
+		.actions = KVMI_ACTION(CONTINUE) | KVMI_ACTION(CRASH),
+		.reply_len = sizeof(struct kvmi_vcpu_event_msr_reply),
+		.enable = true,
+	},
+	[KVMI_VCPU_EVENT_SINGLESTEP] = {
+		.actions = KVMI_ACTION(CONTINUE) | KVMI_ACTION(CRASH),
+		.boundary = true,
 	},
 };
 
@@ -125,9 +156,21 @@ static struct kvmi_vcpu *kvmi_of_vcpu(struct kvm_vcpu *vcpu)
 	return kvi && !kvmi_is_dead(kvi->kvmi) ? kvi : NULL;
 }
 
+/**
+ * kvmi_event_allowed - does the VMM allow this event
+ * @kvmi: the connection
+ * @event: KVMI_VCPU_EVENT_*
+ *
+ * Return: true if it does
+ */
+bool kvmi_event_allowed(struct kvm_introspection *kvmi, u8 event)
+{
+	return test_bit(event, kvmi->event_allowed);
+}
+
 static bool kvmi_is_wanted(struct kvmi_vcpu *kvi, u8 event)
 {
-	return test_bit(event, kvi->kvmi->event_allowed) &&
+	return kvmi_event_allowed(kvi->kvmi, event) &&
 	       (test_bit(event, kvi->event_enabled) ||
 		!kvmi_needs_enabling(event));
 }
@@ -405,22 +448,22 @@ int kvmi_raise_event(struct kvm_vcpu *vcpu, struct kvmi_event *ev)
 }
 
 /**
- * kvmi_raise_pause - send a pause event and wait for the tool
+ * kvmi_raise_at_boundary - send an event between two instructions and wait
  * @kvi: the vCPU of the calling thread, which does not hold kvm->srcu
+ * @ev: the event
  *
  * Return: like kvmi_handle_requests()
  */
-int kvmi_raise_pause(struct kvmi_vcpu *kvi)
+int kvmi_raise_at_boundary(struct kvmi_vcpu *kvi, const struct kvmi_event *ev)
 {
-	static const struct kvmi_event ev = { .id = KVMI_VCPU_EVENT_PAUSE };
 	struct kvm_vcpu *vcpu = kvi->vcpu;
 	int r;
 
-	if (kvmi_is_dead(kvi->kvmi) || !kvmi_is_wanted(kvi, ev.id))
+	if (kvmi_is_dead(kvi->kvmi) || !kvmi_is_wanted(kvi, ev->id))
 		return 1;
 
 	kvm_vcpu_srcu_read_lock(vcpu);
-	kvmi_fill_event(kvi, &ev);
+	kvmi_fill_event(kvi, ev);
 	kvm_vcpu_srcu_read_unlock(vcpu);
 
 	r = kvmi_send_and_wait(kvi, NULL);
@@ -456,7 +499,7 @@ int kvmi_resume_event(struct kvmi_vcpu *kvi)
 
 	/* Going on is for the instruction to do, when it is executed again. */
 	if (verdict.action == KVMI_EVENT_ACTION_CONTINUE &&
-	    kvi->msg.event.event != KVMI_VCPU_EVENT_PAUSE) {
+	    !kvmi_events[kvi->msg.event.event].boundary) {
 		kvi->kept = true;
 		kvi->kept_msg = kvi->msg;
 		kvi->kept_verdict = verdict;

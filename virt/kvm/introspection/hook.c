@@ -126,6 +126,7 @@ static void kvmi_release(struct kvm_introspection *kvmi)
 
 	kvm_for_each_vcpu(i, vcpu, kvm) {
 		kvm_clear_request(KVM_REQ_INTROSPECTION, vcpu);
+		kvmi_arch_withdraw(vcpu);
 		if (kvmi->cleanup)
 			kvmi_arch_drop_intercepts(vcpu);
 	}
@@ -224,6 +225,9 @@ static int kvmi_publish(struct kvm_introspection *kvmi)
 	unsigned long i;
 
 	guard(mutex)(&kvm->lock);
+
+	if (kvm->introspection_refused)
+		return -EOPNOTSUPP;
 
 	kvm_for_each_vcpu(i, vcpu, kvm) {
 		if (!kvmi_alloc_vcpu(kvmi, vcpu))
@@ -335,7 +339,7 @@ static int kvmi_ioctl_hook(struct kvm *kvm, void __user *argp, bool attach)
 		return -EFAULT;
 	if (hook.padding)
 		return -EINVAL;
-	if (!kvmi_arch_vm_supported(kvm))
+	if (READ_ONCE(kvm->introspection_refused) || !kvmi_arch_vm_supported(kvm))
 		return -EOPNOTSUPP;
 	if (kvmi_hooked(kvm))
 		return -EEXIST;
@@ -446,6 +450,26 @@ int kvmi_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp)
 	}
 }
 
+/**
+ * kvmi_refuse_vm - the VM is about to be protected from the host
+ * @kvm: the VM; kvm->lock is held
+ *
+ * Return: 0 if it cannot be introspected from now on, -EBUSY if it is just now
+ */
+int kvmi_refuse_vm(struct kvm *kvm)
+{
+	struct kvm_introspection *kvmi = kvm->introspection;
+
+	lockdep_assert_held(&kvm->lock);
+
+	if (kvmi && !(kvmi->attached && completion_done(&kvmi->released)))
+		return -EBUSY;
+
+	WRITE_ONCE(kvm->introspection_refused, true);
+	return 0;
+}
+EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvmi_refuse_vm);
+
 /* The last user of the VM is gone; its vCPUs still exist. */
 void kvmi_destroy_vm(struct kvm *kvm)
 {
@@ -485,11 +509,13 @@ int kvmi_create_vcpu(struct kvm_vcpu *vcpu)
  * kvmi_destroy_vcpu - a vCPU is destroyed
  * @vcpu: the vCPU, seen by nobody
  *
- * With the VM, then there is nothing to do; or because its creation failed.
+ * With the VM, which is no longer introspected; or because its creation failed.
  */
 void kvmi_destroy_vcpu(struct kvm_vcpu *vcpu)
 {
 	struct kvmi_vcpu *kvi = rcu_dereference_protected(vcpu->introspection, 1);
+
+	kvmi_arch_free_vcpu(vcpu);
 
 	if (!kvi)
 		return;

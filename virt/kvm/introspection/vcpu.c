@@ -126,6 +126,19 @@ void kvmi_request_self(struct kvmi_vcpu *kvi)
 }
 
 /**
+ * kvmi_request_work - there is work of the architecture for the vCPU
+ * @vcpu: the vCPU of the calling thread, which holds kvm->srcu
+ */
+void kvmi_request_work(struct kvm_vcpu *vcpu)
+{
+	struct kvmi_vcpu *kvi;
+
+	kvi = srcu_dereference(vcpu->introspection, &vcpu->kvm->srcu);
+	if (kvi)
+		kvmi_request_self(kvi);
+}
+
+/**
  * kvmi_add_job - queue a command for the vCPU's thread
  * @kvi: the vCPU
  * @job: the command; owned by @kvi if true is returned
@@ -213,12 +226,14 @@ int kvmi_pause(struct kvmi_vcpu *kvi, bool wait)
  * kvmi_has_work - is there something for kvmi_handle_requests() to do
  * @kvi: the vCPU of the calling thread
  *
- * Return: true if a command, an event without reply or a pause is pending
+ * Return: true if a command, an event without reply, a pause or something of
+ * the architecture is pending
  */
 bool kvmi_has_work(struct kvmi_vcpu *kvi)
 {
 	return !list_empty(&kvi->jobs) || kvi->state != KVMI_EVENT_NONE ||
-	       atomic_read(&kvi->pauses);
+	       atomic_read(&kvi->pauses) ||
+	       (!kvi->kept && kvmi_arch_has_work(kvi->vcpu));
 }
 
 static int kvmi_do_requests(struct kvmi_vcpu *kvi)
@@ -226,20 +241,31 @@ static int kvmi_do_requests(struct kvmi_vcpu *kvi)
 	int r;
 
 	for (;;) {
-		/* The run loop sees the signal before it enters the guest. */
-		if (!kvmi_run_jobs(kvi))
-			return 1;
+		struct kvmi_event ev = { .id = KVMI_VCPU_EVENT_PAUSE };
 
-		if (kvi->state != KVMI_EVENT_NONE)
-			r = kvmi_resume_event(kvi);
-		else if (atomic_dec_if_positive(&kvi->pauses) >= 0)
-			r = kvmi_raise_pause(kvi);
-		else
+		/* What has happened to the guest comes before what is to happen. */
+		if (kvi->state == KVMI_EVENT_NONE &&
+		    kvmi_arch_next_event(kvi->vcpu, &ev))
+			r = kvmi_raise_at_boundary(kvi, &ev);
+		/* The run loop sees the signal before it enters the guest. */
+		else if (!kvmi_run_jobs(kvi))
 			return 1;
+		else if (kvi->state != KVMI_EVENT_NONE)
+			r = kvmi_resume_event(kvi);
+		else if ((kvi->kept || !kvmi_arch_is_injecting(kvi->vcpu)) &&
+			 atomic_dec_if_positive(&kvi->pauses) >= 0)
+			r = kvmi_raise_at_boundary(kvi, &ev);
+		else
+			break;
 
 		if (r <= 0)
 			return r;
 	}
+
+	/* The instruction that a verdict was kept for is executed first. */
+	if (!kvi->kept)
+		kvmi_arch_before_entry(kvi->vcpu);
+	return 1;
 }
 
 /**

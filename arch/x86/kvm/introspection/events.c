@@ -11,13 +11,60 @@
 #include "xen.h"
 
 #include "events.h"
+#include "memory.h"
 #include "trace.h"
 
 /* Events are for what the tool looks at: L1, not the guests of L1. */
-static bool kvmi_wants(struct kvm_vcpu *vcpu, u8 event)
+bool kvmi_wants(struct kvm_vcpu *vcpu, u8 event)
 {
 	return kvmi_is_in_use() && !is_guest_mode(vcpu) &&
 	       kvmi_event_active(vcpu, event);
+}
+
+/**
+ * kvmi_raise_write - tell the tool what an instruction is about to write
+ * @vcpu: the vCPU, with rip at the instruction; the caller holds kvm->srcu
+ * @ev: the event; its reply is what is to be written
+ * @r: out: what the exit handler is to return
+ *
+ * Return: true if the instruction must not be completed
+ */
+bool kvmi_raise_write(struct kvm_vcpu *vcpu, struct kvmi_event *ev, int *r)
+{
+	unsigned long rip = kvm_rip_read(vcpu);
+
+	*r = kvmi_raise_event(vcpu, ev);
+	if (*r <= 0)
+		return true;
+
+	/* Of the tool's registers all but where to go on. */
+	kvm_rip_write(vcpu, rip);
+	return false;
+}
+
+/* The VMM lets the guest go on after all. */
+static int kvmi_execute_again(struct kvm_vcpu *vcpu)
+{
+	return 1;
+}
+
+/**
+ * kvmi_end_emulation - the instruction that is emulated must not be completed
+ * @vcpu: the vCPU
+ * @r: what an exit handler would return
+ *
+ * Nothing of the instruction has happened yet. A signal is left to
+ * kvmi_handle_requests(), which waits on.
+ *
+ * Return: the status for the emulator
+ */
+int kvmi_end_emulation(struct kvm_vcpu *vcpu, int r)
+{
+	if (r)
+		return X86EMUL_INTERCEPTED;
+
+	vcpu->arch.complete_userspace_io = kvmi_execute_again;
+	return X86EMUL_IO_NEEDED;
 }
 
 /**
@@ -41,9 +88,7 @@ bool kvmi_breakpoint(struct kvm_vcpu *vcpu, u8 insn_len, int *r)
 	};
 
 	if (kvmi_wants(vcpu, ev.id)) {
-		payload.gpa = kvm_mmu_gva_to_gpa_system(vcpu,
-							kvm_get_linear_rip(vcpu),
-							NULL);
+		payload.gpa = kvmi_gva_to_gpa(vcpu, kvm_get_linear_rip(vcpu));
 		*r = kvmi_raise_event(vcpu, &ev);
 		if (*r <= 0)
 			return true;
@@ -116,4 +161,32 @@ bool __kvmi_hypercall(struct kvm_vcpu *vcpu, int *r)
 
 	*r = kvm_skip_emulated_instruction(vcpu);
 	return true;
+}
+
+/**
+ * __kvmi_xsetbv - the guest is about to write an extended control register
+ * @vcpu: the vCPU, with rip at the instruction; the caller holds kvm->srcu
+ * @index: which one
+ * @val: what is written, which is legal
+ * @r: out: what the exit handler is to return
+ *
+ * Return: true if the instruction must not be completed
+ */
+bool __kvmi_xsetbv(struct kvm_vcpu *vcpu, u32 index, u64 val, int *r)
+{
+	struct kvmi_vcpu_event_xsetbv payload = {
+		.xcr = index,
+		.old_value = vcpu->arch.xcr0,
+		.new_value = val,
+	};
+	struct kvmi_event ev = {
+		.id = KVMI_VCPU_EVENT_XSETBV,
+		.payload = &payload,
+		.payload_len = sizeof(payload),
+	};
+
+	if (payload.old_value == val || !kvmi_wants(vcpu, ev.id))
+		return false;
+
+	return kvmi_raise_write(vcpu, &ev, r);
 }

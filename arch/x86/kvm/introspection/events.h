@@ -10,17 +10,74 @@
 
 #include <linux/kvmi_host.h>
 
+#include "intercept.h"
+
 #ifdef CONFIG_KVM_INTROSPECTION
+
+bool kvmi_wants(struct kvm_vcpu *vcpu, u8 event);
+bool kvmi_raise_write(struct kvm_vcpu *vcpu, struct kvmi_event *ev, int *r);
+int kvmi_end_emulation(struct kvm_vcpu *vcpu, int r);
 
 bool kvmi_breakpoint(struct kvm_vcpu *vcpu, u8 insn_len, int *r);
 bool __kvmi_hypercall(struct kvm_vcpu *vcpu, int *r);
+bool __kvmi_cr_write(struct kvm_vcpu *vcpu, int cr, unsigned long *val, int *r);
+bool __kvmi_descriptor(struct kvm_vcpu *vcpu, u8 descriptor, bool write, int *r);
+bool __kvmi_msr_write(struct kvm_vcpu *vcpu, u32 msr, u64 *data, int *r);
+bool __kvmi_xsetbv(struct kvm_vcpu *vcpu, u32 index, u64 val, int *r);
+void __kvmi_instruction_done(struct kvm_vcpu *vcpu);
+bool __kvmi_step_in_software(struct kvm_vcpu *vcpu, int *r);
 
 static __always_inline bool kvmi_hypercall(struct kvm_vcpu *vcpu, int *r)
 {
 	return kvmi_is_in_use() && __kvmi_hypercall(vcpu, r);
 }
 
+static __always_inline bool kvmi_cr_write(struct kvm_vcpu *vcpu, int cr,
+					  unsigned long *val, int *r)
+{
+	return kvmi_intercepts(vcpu, KVMI_INTERCEPT_CR_WRITE(cr)) &&
+	       __kvmi_cr_write(vcpu, cr, val, r);
+}
+
+static __always_inline bool kvmi_descriptor(struct kvm_vcpu *vcpu, u8 descriptor,
+					    bool write, int *r)
+{
+	return kvmi_intercepts(vcpu, KVMI_INTERCEPT_DESC) &&
+	       __kvmi_descriptor(vcpu, descriptor, write, r);
+}
+
+static __always_inline bool kvmi_msr_write(struct kvm_vcpu *vcpu, u32 msr,
+					   u64 *data, int *r)
+{
+	return kvmi_intercepts_msr(vcpu, msr) &&
+	       __kvmi_msr_write(vcpu, msr, data, r);
+}
+
+static __always_inline bool kvmi_xsetbv(struct kvm_vcpu *vcpu, u32 index,
+					u64 val, int *r)
+{
+	return kvmi_is_in_use() && __kvmi_xsetbv(vcpu, index, val, r);
+}
+
+/* To be called whenever an instruction of the guest is done. */
+static __always_inline void kvmi_instruction_done(struct kvm_vcpu *vcpu)
+{
+	if (kvmi_intercepts(vcpu, KVMI_INTERCEPT_STEP))
+		__kvmi_instruction_done(vcpu);
+}
+
+static __always_inline bool kvmi_step_in_software(struct kvm_vcpu *vcpu, int *r)
+{
+	return kvmi_intercepts(vcpu, KVMI_INTERCEPT_STEP) &&
+	       __kvmi_step_in_software(vcpu, r);
+}
+
 #else
+
+static inline int kvmi_end_emulation(struct kvm_vcpu *vcpu, int r)
+{
+	return 0;
+}
 
 static inline bool kvmi_breakpoint(struct kvm_vcpu *vcpu, u8 insn_len, int *r)
 {
@@ -28,6 +85,38 @@ static inline bool kvmi_breakpoint(struct kvm_vcpu *vcpu, u8 insn_len, int *r)
 }
 
 static inline bool kvmi_hypercall(struct kvm_vcpu *vcpu, int *r)
+{
+	return false;
+}
+
+static inline bool kvmi_cr_write(struct kvm_vcpu *vcpu, int cr,
+				 unsigned long *val, int *r)
+{
+	return false;
+}
+
+static inline bool kvmi_descriptor(struct kvm_vcpu *vcpu, u8 descriptor,
+				   bool write, int *r)
+{
+	return false;
+}
+
+static inline bool kvmi_msr_write(struct kvm_vcpu *vcpu, u32 msr, u64 *data,
+				  int *r)
+{
+	return false;
+}
+
+static inline bool kvmi_xsetbv(struct kvm_vcpu *vcpu, u32 index, u64 val, int *r)
+{
+	return false;
+}
+
+static inline void kvmi_instruction_done(struct kvm_vcpu *vcpu)
+{
+}
+
+static inline bool kvmi_step_in_software(struct kvm_vcpu *vcpu, int *r)
 {
 	return false;
 }

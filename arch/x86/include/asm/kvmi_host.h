@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * KVM introspection: what an x86 vCPU keeps for the tool.
+ */
+#ifndef _ASM_X86_KVMI_HOST_H
+#define _ASM_X86_KVMI_HOST_H
+
+#include <linux/types.h>
+#include <asm/kvmi.h>
+
+/* Where an exception is that the tool wants to be injected. */
+enum kvmi_inject_state {
+	KVMI_INJECT_NONE,
+	KVMI_INJECT_ASKED,	/* to be queued before the guest is entered */
+	KVMI_INJECT_QUEUED,	/* KVM has it, or what came before it */
+};
+
+/* How the next instruction is stepped over with RFLAGS.TF. */
+enum kvmi_step_insn {
+	KVMI_STEP_PLAIN,	/* it leaves TF as it is */
+	KVMI_STEP_LOADS_TF,	/* it loads the guest's own TF */
+	KVMI_STEP_SYSRET,	/* it loads TF from r11, and that TF is what traps */
+};
+
+/**
+ * struct kvmi_vcpu_arch - part of struct kvm_vcpu_arch
+ * @shares: a tool has wanted something to be intercepted since the vCPU exists:
+ *	    what KVM does not compute without that is to be computed
+ * @intercepts: what the tool needs to be intercepted, KVMI_INTERCEPT_*
+ * @msrs: the MSRs whose writes it wants to see, a bit each; NULL as long as
+ *	  there was none
+ * @inject: state of @trap
+ * @step_insn: the instruction at rip, where RFLAGS.TF is used for stepping
+ * @step_done: an instruction is done that the tool is to be told of
+ * @trap: what is to be injected
+ *
+ * @shares, @intercepts and @msrs are changed by the vCPU's thread while the connection is
+ * published, and by the receiver after it was withdrawn. The rest belongs to the
+ * vCPU's thread while the connection is published.
+ */
+struct kvmi_vcpu_arch {
+	bool shares;
+	u32 intercepts;
+	unsigned long *msrs;
+	enum kvmi_inject_state inject;
+	enum kvmi_step_insn step_insn;
+	bool step_done;
+	struct kvmi_vcpu_event_trap trap;
+};
+
+#endif /* _ASM_X86_KVMI_HOST_H */

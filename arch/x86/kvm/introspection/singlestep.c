@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KVM introspection: single-stepping, and the work that a vCPU has between two
+ * instructions.
+ *
+ * Where the processor has no monitor trap flag, RFLAGS.TF is set while the guest
+ * runs, #DB and all other exceptions are intercepted, and TF is taken away again
+ * before anybody can see it. Instructions that would show it to the guest are
+ * not executed by the processor.
+ */
+#include <linux/kvmi_host.h>
+
+#include "irq.h"
+#include "regs.h"
+#include "x86.h"
+
+#include "events.h"
+#include "exception.h"
+#include "intercept.h"
+
+/* KVMI_VCPU_CONTROL_SINGLESTEP */
+int kvmi_arch_vcpu_control_singlestep(struct kvmi_call *call)
+{
+	const struct kvmi_vcpu_control_singlestep *req = call->req;
+	struct kvm_vcpu *vcpu = call->vcpu;
+
+	/* A tool can always stop what it has started. */
+	if (req->enable && !kvmi_event_allowed(call->kvmi, KVMI_VCPU_EVENT_SINGLESTEP))
+		return -KVM_EPERM;
+	if (memchr_inv(req->padding, 0, sizeof(req->padding)) || req->enable > 1)
+		return -KVM_EINVAL;
+	if (!kvm_caps.has_monitor_trap && !kvm_caps.has_hidden_tf)
+		return -KVM_EOPNOTSUPP;
+
+	kvmi_set_intercept(vcpu, KVMI_INTERCEPT_STEP, req->enable);
+	vcpu->arch.kvmi.step_done = false;
+	kvm_update_blockirq_apicv_inhibit(vcpu->kvm);
+	/* Interrupts that were held back. */
+	kvm_make_request(KVM_REQ_EVENT, vcpu);
+
+	return 0;
+}
+
+/* The guest has executed an instruction, or KVM has done it in its place. */
+void __kvmi_instruction_done(struct kvm_vcpu *vcpu)
+{
+	if (is_guest_mode(vcpu))
+		return;
+
+	vcpu->arch.kvmi.step_done = true;
+	kvmi_request_work(vcpu);
+}
+EXPORT_SYMBOL_FOR_KVM_INTERNAL(__kvmi_instruction_done);
+
+/* The bytes at rip, as many as there are in guest memory. */
+static void kvmi_fetch(struct kvm_vcpu *vcpu, u8 *insn, unsigned int len)
+{
+	unsigned long rip = kvm_get_linear_rip(vcpu);
+	unsigned int here = min_t(unsigned int, len, PAGE_SIZE - offset_in_page(rip));
+	struct x86_exception e;
+
+	if (!kvm_read_guest_virt(vcpu, rip, insn, here, &e) && here < len)
+		kvm_read_guest_virt(vcpu, rip + here, insn + here, len - here, &e);
+}
+
+static bool kvmi_is_prefix(u8 byte, bool is_64bit)
+{
+	switch (byte) {
+	case 0x26:
+	case 0x2e:
+	case 0x36:
+	case 0x3e:
+	case 0x64 ... 0x67:
+	case 0xf0:
+	case 0xf2:
+	case 0xf3:
+		return true;
+	case 0x40 ... 0x4f:
+		return is_64bit;
+	default:
+		return false;
+	}
+}
+
+#define KVMI_OP_PUSHF		0x9c
+#define KVMI_OP_POPF		0x9d
+#define KVMI_OP_INT3		0xcc
+#define KVMI_OP_INT		0xcd
+#define KVMI_OP_IRET		0xcf
+#define KVMI_OP_SYSCALL		0x0f05
+#define KVMI_OP_SYSRET		0x0f07
+#define KVMI_OP_SYSENTER	0x0f34
+#define KVMI_OP_SYSEXIT		0x0f35
+
+/* The opcode of the instruction at rip; 0 if it cannot be told. */
+static u16 kvmi_next_opcode(struct kvm_vcpu *vcpu, u8 *imm)
+{
+	bool is_64bit = is_64_bit_mode(vcpu);
+	u8 insn[16] = {};
+	int i = 0;
+
+	kvmi_fetch(vcpu, insn, 15);
+	while (i < 13 && kvmi_is_prefix(insn[i], is_64bit))
+		i++;
+
+	*imm = insn[i + 1];
+	return insn[i] == 0x0f ? 0x0f00 | insn[i + 1] : insn[i];
+}
+
+/**
+ * __kvmi_step_in_software - the vCPU is about to execute an instruction
+ * @vcpu: the vCPU, which is single-stepped; the caller holds kvm->srcu
+ * @r: out: what the exit handler would return
+ *
+ * Return: true if the guest is not to be entered
+ */
+bool __kvmi_step_in_software(struct kvm_vcpu *vcpu, int *r)
+{
+	struct kvmi_vcpu_arch *arch = &vcpu->arch.kvmi;
+	u8 imm;
+
+	if (kvm_caps.has_monitor_trap || is_guest_mode(vcpu) ||
+	    vcpu->arch.mp_state != KVM_MP_STATE_RUNNABLE || vcpu->arch.apf.halted ||
+	    kvm_is_exception_pending(vcpu) || kvm_event_needs_reinjection(vcpu))
+		return false;
+
+	arch->step_insn = KVMI_STEP_PLAIN;
+	/* The emulator knows nothing of IOPL there. */
+	if (kvm_get_rflags(vcpu) & X86_EFLAGS_VM)
+		return false;
+
+	switch (kvmi_next_opcode(vcpu, &imm)) {
+	case KVMI_OP_PUSHF:
+	case KVMI_OP_POPF:
+	case KVMI_OP_SYSCALL:
+	case KVMI_OP_SYSENTER:
+	case KVMI_OP_SYSEXIT:
+		*r = kvm_emulate_instruction(vcpu, 0);
+		return true;
+	case KVMI_OP_INT3:
+		return kvmi_breakpoint(vcpu, 1, r);
+	case KVMI_OP_INT:
+		kvm_queue_interrupt(vcpu, imm, true);
+		kvm_make_request(KVM_REQ_EVENT, vcpu);
+		return false;
+	case KVMI_OP_IRET:
+		arch->step_insn = KVMI_STEP_LOADS_TF;
+		return false;
+	case KVMI_OP_SYSRET:
+		arch->step_insn = KVMI_STEP_SYSRET;
+		return false;
+	default:
+		return false;
+	}
+}
+
+/**
+ * kvmi_arch_has_work - is there something for the vCPU to do at a boundary
+ * @vcpu: the vCPU of the calling thread
+ *
+ * Return: true if kvmi_arch_next_event() or kvmi_arch_before_entry() has something
+ */
+bool kvmi_arch_has_work(struct kvm_vcpu *vcpu)
+{
+	return vcpu->arch.kvmi.step_done || kvmi_arch_is_injecting(vcpu);
+}
+
+/**
+ * kvmi_arch_next_event - what is the tool to be told between two instructions
+ * @vcpu: the vCPU of the calling thread
+ * @ev: out: the event
+ *
+ * Return: true if @ev was set
+ */
+bool kvmi_arch_next_event(struct kvm_vcpu *vcpu, struct kvmi_event *ev)
+{
+	static const struct kvmi_vcpu_event_singlestep payload;
+
+	if (kvmi_trap_event(vcpu, ev))
+		return true;
+
+	if (!vcpu->arch.kvmi.step_done)
+		return false;
+
+	vcpu->arch.kvmi.step_done = false;
+	ev->id = KVMI_VCPU_EVENT_SINGLESTEP;
+	ev->payload = &payload;
+	ev->payload_len = sizeof(payload);
+	return true;
+}
+
+/**
+ * kvmi_arch_before_entry - all events are dealt with, and all commands
+ * @vcpu: the vCPU of the calling thread
+ */
+void kvmi_arch_before_entry(struct kvm_vcpu *vcpu)
+{
+	kvmi_queue_injection(vcpu);
+}
+
+/**
+ * kvmi_arch_withdraw - the connection has ended
+ * @vcpu: a vCPU whose introspection was withdrawn
+ *
+ * What only a tool has a use for ends, whatever becomes of the intercepts.
+ * kvmi_arch_recalc_intercepts() follows.
+ */
+void kvmi_arch_withdraw(struct kvm_vcpu *vcpu)
+{
+	vcpu->arch.kvmi.inject = KVMI_INJECT_NONE;
+	vcpu->arch.kvmi.step_done = false;
+	kvmi_set_intercept(vcpu, KVMI_INTERCEPT_STEP, false);
+}
