@@ -16,18 +16,6 @@ static void guest_one_hypercall(void)
 	GUEST_DONE();
 }
 
-/* Commands to a vCPU that does not run yet are carried out when it does. */
-static void enable_and_start(struct kvmi_tool *tool, struct kvmi_runner *runner,
-			     struct kvm_vcpu *vcpu, u16 event)
-{
-	struct kvmi_vcpu_control_events req = { .event_id = event, .enable = 1 };
-	u32 seq;
-
-	seq = kvmi_send_vcpu(tool, KVMI_VCPU_CONTROL_EVENTS, vcpu->id, &req, sizeof(req));
-	kvmi_start(runner, vcpu);
-	TEST_ASSERT_EQ(kvmi_recv_reply(tool, KVMI_VCPU_CONTROL_EVENTS, seq, NULL, 0, NULL), 0);
-}
-
 TEST_F(kvmi_event, hypercall)
 {
 	struct kvmi_runner runner;
@@ -35,7 +23,7 @@ TEST_F(kvmi_event, hypercall)
 	struct kvmi_ev ev;
 
 	vcpu_arch_set_entry_point(self->vcpu[0], guest_one_hypercall);
-	enable_and_start(self->tool, &runner, self->vcpu[0], KVMI_VCPU_EVENT_HYPERCALL);
+	kvmi_enable_and_start(self->tool, &runner, self->vcpu[0], KVMI_VCPU_EVENT_HYPERCALL);
 
 	kvmi_expect_event(self->tool, 0, KVMI_VCPU_EVENT_HYPERCALL, &ev);
 	TEST_ASSERT_EQ(ev.hdr.size, KVMI_EVENT_SIZE);
@@ -87,8 +75,8 @@ TEST_F(kvmi_event, hypercall_refused)
 		vcpu_arch_set_entry_point(self->vcpu[0], guest_store_hypercall);
 		vcpu_args_set(self->vcpu[0], 2, cases[i].a0, cases[i].a1);
 		if (cases[i].enable)
-			enable_and_start(self->tool, &runner, self->vcpu[0],
-					 KVMI_VCPU_EVENT_HYPERCALL);
+			kvmi_enable_and_start(self->tool, &runner, self->vcpu[0],
+					      KVMI_VCPU_EVENT_HYPERCALL);
 		else
 			kvmi_start(&runner, self->vcpu[0]);
 		kvmi_wait_sync(&runner, 1);
@@ -120,7 +108,7 @@ TEST_F(kvmi_event, disallowed_when_it_would_fire)
 
 	vcpu_arch_set_entry_point(self->vcpu[0], guest_store_hypercall);
 	vcpu_args_set(self->vcpu[0], 2, KVM_HC_XEN_HVM_OP_GUEST_REQUEST_VM_EVENT, 0);
-	enable_and_start(self->tool, &runner, self->vcpu[0], KVMI_VCPU_EVENT_HYPERCALL);
+	kvmi_enable_and_start(self->tool, &runner, self->vcpu[0], KVMI_VCPU_EVENT_HYPERCALL);
 
 	kvmi_expect_event(self->tool, 0, KVMI_VCPU_EVENT_HYPERCALL, &ev);
 	TEST_ASSERT_EQ(kvmi_feature_errno(self->vm, KVM_INTROSPECTION_EVENT,
@@ -178,7 +166,7 @@ TEST_F(kvmi_event, hypercall_set_registers)
 	struct kvmi_ev ev;
 
 	vcpu_arch_set_entry_point(self->vcpu[0], guest_hypercall_registers);
-	enable_and_start(self->tool, &runner, self->vcpu[0], KVMI_VCPU_EVENT_HYPERCALL);
+	kvmi_enable_and_start(self->tool, &runner, self->vcpu[0], KVMI_VCPU_EVENT_HYPERCALL);
 
 	kvmi_expect_event(self->tool, 0, KVMI_VCPU_EVENT_HYPERCALL, &ev);
 	regs = ev.common.arch.regs;
@@ -215,7 +203,7 @@ TEST_F(kvmi_event, set_registers_and_reply_in_one_write)
 	struct kvmi_ev ev;
 
 	vcpu_arch_set_entry_point(self->vcpu[0], guest_hypercall_registers);
-	enable_and_start(self->tool, &runner, self->vcpu[0], KVMI_VCPU_EVENT_HYPERCALL);
+	kvmi_enable_and_start(self->tool, &runner, self->vcpu[0], KVMI_VCPU_EVENT_HYPERCALL);
 	kvmi_expect_event(self->tool, 0, KVMI_VCPU_EVENT_HYPERCALL, &ev);
 
 	msg.set_hdr.id = KVMI_VCPU_SET_REGISTERS;
@@ -434,11 +422,7 @@ extern u8 guest_int3[], guest_after_int3[];
 
 static noinline void guest_execute_int3(void)
 {
-	/*
-	 * Bochs 3.0 tells an SVM host for too long that a nested page fault came
-	 * while #BP was delivered; KVM then delivers it again. Have everything
-	 * that takes to handle an exception mapped before.
-	 */
+	/* See kvmi_int3_lacks(). */
 	asm volatile("ud2");
 
 	asm volatile("guest_int3: int3\n\t"
@@ -453,49 +437,10 @@ static void guest_breakpoint(u64 expected)
 	GUEST_DONE();
 }
 
-static void guest_tell_breakpoints(void)
-{
-	guest_execute_int3();
-	GUEST_SYNC(READ_ONCE(guest_breakpoints));
-}
-
 static void install_handlers(struct kvm_vm *vm)
 {
 	vm_install_exception_handler(vm, BP_VECTOR, guest_bp_handler);
 	vm_install_exception_handler(vm, UD_VECTOR, guest_ud_handler);
-}
-
-/*
- * What the host lacks, shown by KVM's interface for debuggers: some emulators do
- * not let it intercept the #BP of an INT3, or do not inject it as processors do.
- * NULL if it has what it takes.
- */
-static const char *int3_lacks(bool inject)
-{
-	struct kvm_guest_debug debug = {
-		.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP,
-	};
-	const char *lacks = NULL;
-	struct kvm_vcpu *vcpu;
-	struct kvm_vm *vm;
-	struct ucall uc;
-
-	vm = vm_create_with_one_vcpu(&vcpu, guest_tell_breakpoints);
-	install_handlers(vm);
-	vcpu_guest_debug_set(vcpu, &debug);
-	vcpu_run(vcpu);
-	if (vcpu->run->exit_reason != KVM_EXIT_DEBUG) {
-		lacks = "KVM's debug interface shows: the host cannot intercept INT3";
-	} else if (inject) {
-		debug.control = KVM_GUESTDBG_INJECT_BP;
-		vcpu_guest_debug_set(vcpu, &debug);
-		vcpu_run(vcpu);
-		if (get_ucall(vcpu, &uc) != UCALL_SYNC || uc.args[1] != 1)
-			lacks = "KVM's debug interface shows: the host cannot inject #BP properly";
-	}
-	kvm_vm_free(vm);
-
-	return lacks;
 }
 
 static struct kvmi_vcpu_event_breakpoint *bp_payload(struct kvmi_ev *ev)
@@ -510,7 +455,7 @@ static void start_breakpoint(struct kvm_vm *vm, struct kvm_vcpu *vcpu,
 	install_handlers(vm);
 	vcpu_arch_set_entry_point(vcpu, guest_breakpoint);
 	vcpu_args_set(vcpu, 1, expected);
-	enable_and_start(tool, runner, vcpu, KVMI_VCPU_EVENT_BREAKPOINT);
+	kvmi_enable_and_start(tool, runner, vcpu, KVMI_VCPU_EVENT_BREAKPOINT);
 }
 
 static void expect_breakpoint(struct kvm_vm *vm, struct kvmi_tool *tool,
@@ -530,7 +475,7 @@ static void expect_breakpoint(struct kvm_vm *vm, struct kvmi_tool *tool,
 /* CONTINUE: the guest gets its #BP, once. */
 TEST_F(kvmi_event, breakpoint_continue)
 {
-	const char *lacks = int3_lacks(true);
+	const char *lacks = kvmi_int3_lacks(true);
 	struct kvmi_runner runner;
 	struct kvmi_ev ev;
 
@@ -548,7 +493,7 @@ TEST_F(kvmi_event, breakpoint_continue)
 /* RETRY with rip moved: the guest goes on there, and never hears of it. */
 TEST_F(kvmi_event, breakpoint_retry_moved)
 {
-	const char *lacks = int3_lacks(false);
+	const char *lacks = kvmi_int3_lacks(false);
 	struct kvmi_runner runner;
 	struct kvm_regs regs;
 	struct kvmi_ev ev;
@@ -569,7 +514,7 @@ TEST_F(kvmi_event, breakpoint_retry_moved)
 /* RETRY: the instruction is executed again, and raises the event again. */
 TEST_F(kvmi_event, breakpoint_retry)
 {
-	const char *lacks = int3_lacks(false);
+	const char *lacks = kvmi_int3_lacks(false);
 	struct kvmi_runner runner;
 	struct kvmi_ev ev;
 	u8 nop = 0x90;
@@ -593,7 +538,7 @@ TEST_F(kvmi_event, breakpoint_retry)
 /* Off again: KVM needs no interception of its own, the guest gets its #BP. */
 TEST_F(kvmi_event, breakpoint_disabled)
 {
-	const char *lacks = int3_lacks(false);
+	const char *lacks = kvmi_int3_lacks(false);
 	struct kvmi_runner runner;
 	struct kvmi_ev ev;
 
@@ -604,7 +549,7 @@ TEST_F(kvmi_event, breakpoint_disabled)
 	vcpu_arch_set_entry_point(self->vcpu[0], guest_breakpoint);
 	vcpu_args_set(self->vcpu[0], 1, 1ul);
 	TEST_ASSERT_EQ(kvmi_pause(self->tool, 0, 0), 0);
-	enable_and_start(self->tool, &runner, self->vcpu[0], KVMI_VCPU_EVENT_BREAKPOINT);
+	kvmi_enable_and_start(self->tool, &runner, self->vcpu[0], KVMI_VCPU_EVENT_BREAKPOINT);
 	kvmi_expect_event(self->tool, 0, KVMI_VCPU_EVENT_PAUSE, &ev);
 	TEST_ASSERT_EQ(kvmi_control_event(self->tool, 0, KVMI_VCPU_EVENT_BREAKPOINT, 0), 0);
 	kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
@@ -616,7 +561,7 @@ TEST_F(kvmi_event, breakpoint_disabled)
 /* The VMM's debugger and the tool: the tool first, then the debugger. */
 TEST_F(kvmi_event, breakpoint_and_guest_debug)
 {
-	const char *lacks = int3_lacks(true);
+	const char *lacks = kvmi_int3_lacks(true);
 	struct kvm_guest_debug debug = {
 		.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP,
 	};
@@ -650,7 +595,7 @@ TEST_F(kvmi_event, breakpoint_and_guest_debug)
 /* The tool goes away, the debugger stays. */
 TEST_F(kvmi_event, guest_debug_outlives_tool)
 {
-	const char *lacks = int3_lacks(false);
+	const char *lacks = kvmi_int3_lacks(false);
 	struct kvm_guest_debug debug = {
 		.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP,
 	};
@@ -688,7 +633,7 @@ TEST_F(kvmi_event, hypercall_crash)
 	struct kvmi_ev ev;
 
 	vcpu_arch_set_entry_point(self->vcpu[0], guest_one_hypercall);
-	enable_and_start(self->tool, &runner, self->vcpu[0], KVMI_VCPU_EVENT_HYPERCALL);
+	kvmi_enable_and_start(self->tool, &runner, self->vcpu[0], KVMI_VCPU_EVENT_HYPERCALL);
 	kvmi_expect_event(self->tool, 0, KVMI_VCPU_EVENT_HYPERCALL, &ev);
 	kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CRASH);
 	check_crashed(&runner);
@@ -720,7 +665,7 @@ TEST_F(kvmi_event, pause_crash)
 
 TEST_F(kvmi_event, breakpoint_crash)
 {
-	const char *lacks = int3_lacks(false);
+	const char *lacks = kvmi_int3_lacks(false);
 	struct kvmi_runner runner;
 	struct kvm_regs regs;
 	struct kvmi_ev ev;
@@ -754,7 +699,7 @@ TEST_F(kvmi_event, two_vcpus)
 	vcpu_arch_set_entry_point(self->vcpu[1], guest_hypercall_loop);
 	kvmi_start(&runner[1], self->vcpu[1]);
 	vcpu_arch_set_entry_point(self->vcpu[0], guest_hypercall_loop);
-	enable_and_start(self->tool, &runner[0], self->vcpu[0], KVMI_VCPU_EVENT_HYPERCALL);
+	kvmi_enable_and_start(self->tool, &runner[0], self->vcpu[0], KVMI_VCPU_EVENT_HYPERCALL);
 
 	/* Only vCPU 0 raises events. */
 	for (i = 0; i < 10; i++) {
@@ -794,8 +739,8 @@ TEST_F(kvmi_event, two_vcpus_busy)
 
 	for (i = 0; i < 2; i++) {
 		vcpu_arch_set_entry_point(self->vcpu[i], guest_hypercall_loop);
-		enable_and_start(self->tool, &runner[i], self->vcpu[i],
-				 KVMI_VCPU_EVENT_HYPERCALL);
+		kvmi_enable_and_start(self->tool, &runner[i], self->vcpu[i],
+				      KVMI_VCPU_EVENT_HYPERCALL);
 	}
 
 	for (i = 0; i < 2000; i++) {

@@ -70,7 +70,33 @@ TEST(kvmi_abi)
 	TEST_ASSERT_EQ(sizeof(struct kvmi_vcpu_get_registers_reply), 472);
 	TEST_ASSERT_EQ(offsetof(struct kvmi_vcpu_get_registers_reply, msrs), 464);
 	TEST_ASSERT_EQ(sizeof(struct kvmi_vcpu_get_cpuid_reply), 16);
+	TEST_ASSERT_EQ(sizeof(struct kvmi_vcpu_control_cr), 8);
+	TEST_ASSERT_EQ(sizeof(struct kvmi_vcpu_control_msr), 8);
+	TEST_ASSERT_EQ(offsetof(struct kvmi_vcpu_control_msr, msr), 4);
+	TEST_ASSERT_EQ(sizeof(struct kvmi_vcpu_control_singlestep), 8);
+	TEST_ASSERT_EQ(sizeof(struct kvmi_vcpu_inject_exception), 16);
+	TEST_ASSERT_EQ(offsetof(struct kvmi_vcpu_inject_exception, address), 8);
+	TEST_ASSERT_EQ(sizeof(struct kvmi_vcpu_get_xcr), 8);
+	TEST_ASSERT_EQ(sizeof(struct kvmi_vcpu_get_xcr_reply), 8);
+	TEST_ASSERT_EQ(sizeof(struct kvmi_vcpu_get_xsave_reply), 4096);
+	TEST_ASSERT_EQ(sizeof(struct kvmi_vcpu_set_xsave), 4096);
+	TEST_ASSERT_EQ(sizeof(struct kvmi_vcpu_get_mtrr_type), 8);
+	TEST_ASSERT_EQ(sizeof(struct kvmi_vcpu_get_mtrr_type_reply), 8);
+	TEST_ASSERT_EQ(sizeof(struct kvmi_vcpu_translate_gva), 8);
+	TEST_ASSERT_EQ(sizeof(struct kvmi_vcpu_translate_gva_reply), 8);
 	TEST_ASSERT_EQ(sizeof(struct kvmi_vcpu_event_breakpoint), 16);
+	TEST_ASSERT_EQ(sizeof(struct kvmi_vcpu_event_cr), 24);
+	TEST_ASSERT_EQ(offsetof(struct kvmi_vcpu_event_cr, new_value), 16);
+	TEST_ASSERT_EQ(sizeof(struct kvmi_vcpu_event_cr_reply), 8);
+	TEST_ASSERT_EQ(sizeof(struct kvmi_vcpu_event_trap), 16);
+	TEST_ASSERT_EQ(offsetof(struct kvmi_vcpu_event_trap, error_code), 4);
+	TEST_ASSERT_EQ(sizeof(struct kvmi_vcpu_event_xsetbv), 24);
+	TEST_ASSERT_EQ(offsetof(struct kvmi_vcpu_event_xsetbv, old_value), 8);
+	TEST_ASSERT_EQ(sizeof(struct kvmi_vcpu_event_descriptor), 8);
+	TEST_ASSERT_EQ(sizeof(struct kvmi_vcpu_event_msr), 24);
+	TEST_ASSERT_EQ(offsetof(struct kvmi_vcpu_event_msr, old_value), 8);
+	TEST_ASSERT_EQ(sizeof(struct kvmi_vcpu_event_msr_reply), 8);
+	TEST_ASSERT_EQ(sizeof(struct kvmi_vcpu_event_singlestep), 8);
 	TEST_ASSERT_EQ(KVMI_MSG_SIZE, 8184);
 	TEST_ASSERT_EQ(KVMI_VCPU_TRANSLATE_GVA, 29);
 	TEST_ASSERT_EQ(KVMI_VCPU_EVENT_SINGLESTEP, 19);
@@ -164,11 +190,17 @@ static const u16 commands[] = {
 	KVMI_VM_WRITE_PHYSICAL, KVMI_VM_PAUSE_VCPU, KVMI_VM_CONTROL_CLEANUP,
 	KVMI_VM_GET_MAX_GFN, KVMI_VCPU_GET_INFO, KVMI_VCPU_CONTROL_EVENTS,
 	KVMI_VCPU_GET_REGISTERS, KVMI_VCPU_SET_REGISTERS, KVMI_VCPU_GET_CPUID,
+	KVMI_VCPU_CONTROL_CR, KVMI_VCPU_INJECT_EXCEPTION, KVMI_VCPU_GET_XCR,
+	KVMI_VCPU_GET_XSAVE, KVMI_VCPU_SET_XSAVE, KVMI_VCPU_GET_MTRR_TYPE,
+	KVMI_VCPU_CONTROL_MSR, KVMI_VCPU_CONTROL_SINGLESTEP,
+	KVMI_VCPU_TRANSLATE_GVA,
 };
 
 static const u16 events[] = {
 	KVMI_VM_EVENT_UNHOOK, KVMI_VCPU_EVENT_PAUSE, KVMI_VCPU_EVENT_HYPERCALL,
-	KVMI_VCPU_EVENT_BREAKPOINT,
+	KVMI_VCPU_EVENT_BREAKPOINT, KVMI_VCPU_EVENT_CR, KVMI_VCPU_EVENT_TRAP,
+	KVMI_VCPU_EVENT_XSETBV, KVMI_VCPU_EVENT_DESCRIPTOR, KVMI_VCPU_EVENT_MSR,
+	KVMI_VCPU_EVENT_SINGLESTEP,
 };
 
 /* HOOK allows next to nothing; COMMAND allows one by one, or all. */

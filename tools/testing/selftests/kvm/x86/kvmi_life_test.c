@@ -29,23 +29,12 @@ static void guest_hypercall_loop(void)
 		GUEST_SYNC(kvmi_guest_hypercall());
 }
 
-static void enable_and_start(struct kvmi_tool *tool, struct kvmi_runner *runner,
-			     struct kvm_vcpu *vcpu, u16 event)
-{
-	struct kvmi_vcpu_control_events req = { .event_id = event, .enable = 1 };
-	u32 seq;
-
-	seq = kvmi_send_vcpu(tool, KVMI_VCPU_CONTROL_EVENTS, vcpu->id, &req, sizeof(req));
-	kvmi_start(runner, vcpu);
-	TEST_ASSERT_EQ(kvmi_recv_reply(tool, KVMI_VCPU_CONTROL_EVENTS, seq, NULL, 0, NULL), 0);
-}
-
 /* vCPU 0 waits for the reply to a hypercall event. */
 static void start_waiting(struct kvmi_tool *tool, struct kvmi_runner *runner,
 			  struct kvm_vcpu *vcpu, struct kvmi_ev *ev)
 {
 	vcpu_arch_set_entry_point(vcpu, guest_hypercall_loop);
-	enable_and_start(tool, runner, vcpu, KVMI_VCPU_EVENT_HYPERCALL);
+	kvmi_enable_and_start(tool, runner, vcpu, KVMI_VCPU_EVENT_HYPERCALL);
 	kvmi_expect_event(tool, vcpu->id, KVMI_VCPU_EVENT_HYPERCALL, ev);
 }
 
@@ -261,7 +250,7 @@ TEST_F(kvmi_life, command_behind_reply)
 	/* vCPU 0 waits all the time: it is the one that reads the socket. */
 	start_waiting(self->tool, &runner[0], self->vcpu[0], &ev);
 	vcpu_arch_set_entry_point(self->vcpu[1], guest_hypercall_and_spin);
-	enable_and_start(self->tool, &runner[1], self->vcpu[1], KVMI_VCPU_EVENT_HYPERCALL);
+	kvmi_enable_and_start(self->tool, &runner[1], self->vcpu[1], KVMI_VCPU_EVENT_HYPERCALL);
 	kvmi_expect_event(self->tool, 1, KVMI_VCPU_EVENT_HYPERCALL, &ev);
 
 	for (round = 0; round < 100; round++) {
@@ -1081,7 +1070,8 @@ TEST_F(kvmi_life, cleanup)
 		TEST_ASSERT_EQ(kvmi_cmd(self->tool, KVMI_VM_CONTROL_CLEANUP, &req, sizeof(req),
 					NULL, 0), 0);
 		TEST_ASSERT_EQ(kvmi_pause(self->tool, 0, 0), 0);
-		enable_and_start(self->tool, &runner, self->vcpu[0], KVMI_VCPU_EVENT_BREAKPOINT);
+		kvmi_enable_and_start(self->tool, &runner, self->vcpu[0],
+				      KVMI_VCPU_EVENT_BREAKPOINT);
 		kvmi_expect_event(self->tool, 0, KVMI_VCPU_EVENT_PAUSE, &ev);
 		kvmi_unhook(self->vm);
 		kvmi_wait_sync(&runner, 5);

@@ -59,6 +59,7 @@ struct kvmi_tool *kvmi_hook(struct kvm_vm *vm);
 struct kvmi_tool *kvmi_hook_bare(struct kvm_vm *vm);
 struct kvmi_tool *kvmi_attach(struct kvm_vm *vm);
 struct kvmi_tool *kvmi_adopt(struct kvm_vm *vm, int fd);
+struct kvmi_tool *kvmi_rehook(struct kvmi_tool *tool);
 void kvmi_unhook(struct kvm_vm *vm);
 void kvmi_close(struct kvmi_tool *tool);
 void kvmi_free(struct kvmi_tool *tool);
@@ -94,6 +95,27 @@ int kvmi_write_physical(struct kvmi_tool *tool, u64 gpa, const void *data,
 int kvmi_get_registers(struct kvmi_tool *tool, u16 vcpu, struct kvm_regs *regs);
 int kvmi_set_registers(struct kvmi_tool *tool, u16 vcpu,
 		       const struct kvm_regs *regs);
+int kvmi_control_cleanup(struct kvmi_tool *tool, u8 enable);
+int kvmi_control_cr(struct kvmi_tool *tool, u16 vcpu, u8 cr, u8 enable);
+int kvmi_control_msr(struct kvmi_tool *tool, u16 vcpu, u32 msr, u8 enable);
+int kvmi_control_singlestep(struct kvmi_tool *tool, u16 vcpu, u8 enable);
+int kvmi_inject(struct kvmi_tool *tool, u16 vcpu, u8 nr, u32 error_code,
+		u64 address);
+int kvmi_get_xcr(struct kvmi_tool *tool, u16 vcpu, u8 xcr, u64 *value);
+int kvmi_get_xsave(struct kvmi_tool *tool, u16 vcpu, struct kvm_xsave *xsave);
+int kvmi_set_xsave(struct kvmi_tool *tool, u16 vcpu,
+		   const struct kvm_xsave *xsave);
+int kvmi_get_mtrr_type(struct kvmi_tool *tool, u16 vcpu, u64 gpa, u8 *type);
+int kvmi_translate(struct kvmi_tool *tool, u16 vcpu, u64 gva, u64 *gpa);
+
+/* Commands to vCPU 0 that have to fail, each of the @nr requests in an array. */
+void kvmi_expect_errors(struct kvmi_tool *tool, u16 id, const void *reqs,
+			size_t size, int nr, int err);
+void kvmi_expect_command_denied(struct kvmi_tool *tool, u16 id);
+
+/* What the VMM allows the tool, from now on. */
+void kvmi_allow_command(struct kvm_vm *vm, u16 id, u32 allow);
+void kvmi_allow_event(struct kvm_vm *vm, u16 event, u32 allow);
 
 /* Events. */
 bool kvmi_next_event(struct kvmi_tool *tool, struct kvmi_ev *ev);
@@ -102,6 +124,9 @@ void kvmi_expect_event(struct kvmi_tool *tool, u16 vcpu, u16 event,
 void kvmi_reply(struct kvmi_tool *tool, const struct kvmi_ev *ev, u8 action);
 void kvmi_reply_data(struct kvmi_tool *tool, const struct kvmi_ev *ev,
 		     u8 action, const void *data, size_t len);
+void kvmi_reply_value(struct kvmi_tool *tool, const struct kvmi_ev *ev,
+		      u64 new_val);
+void kvmi_expect_payload(const struct kvmi_ev *ev, size_t size);
 
 /* A thread that runs a vCPU until the guest says UCALL_DONE. */
 struct kvmi_runner {
@@ -123,8 +148,56 @@ void kvmi_join(struct kvmi_runner *runner);
 void kvmi_interrupt(struct kvmi_runner *runner);
 void kvmi_stop(struct kvmi_runner *runner);
 void kvmi_wait_sync(struct kvmi_runner *runner, u64 at_least);
+void kvmi_expect_done(struct kvmi_runner *runner);
+void kvmi_expect_crash(struct kvmi_runner *runner);
+
+/* Start a vCPU, with an event enabled, or with it waiting in a pause event. */
+void kvmi_enable_and_start(struct kvmi_tool *tool, struct kvmi_runner *runner,
+			   struct kvm_vcpu *vcpu, u16 event);
+void kvmi_start_paused(struct kvmi_tool *tool, struct kvmi_runner *runner,
+		       struct kvm_vcpu *vcpu, struct kvmi_ev *ev);
+
+/*
+ * A guest that calls what the host tells it to, one after another, and leaves
+ * KVM_RUN all the time meanwhile. It is for the first two vCPUs of a VM.
+ */
+typedef u64 (*kvmi_guest_fn)(u64 a0, u64 a1);
+
+void kvmi_start_agent(struct kvmi_runner *runner, struct kvm_vcpu *vcpu);
+void kvmi_call_begin(struct kvm_vcpu *vcpu, kvmi_guest_fn fn, u64 a0, u64 a1);
+u64 kvmi_call_end(struct kvm_vcpu *vcpu);
+bool kvmi_call_is_done(struct kvm_vcpu *vcpu);
+u64 kvmi_call(struct kvm_vcpu *vcpu, kvmi_guest_fn fn, u64 a0, u64 a1);
+
+/*
+ * How often the agent leaves guest mode for a call, by KVM's own statistics. The
+ * vCPU must not run.
+ */
+u64 kvmi_count_exits(struct kvm_vcpu *vcpu, kvmi_guest_fn fn, u64 a0, u64 a1);
+void kvmi_expect_few_exits(struct kvm_vcpu *vcpu, kvmi_guest_fn fn, u64 a0, u64 a1,
+			   u64 at_most);
+
+/* Why the host cannot intercept (and inject) the #BP of an INT3, NULL if it can. */
+const char *kvmi_int3_lacks(bool inject);
+
+/* A page that is mapped with an own entry of the root of the page tables. */
+gva_t kvmi_map_far(struct kvm_vm *vm, gpa_t *gpa);
+/* Another root, with the same mappings but this one: its address for CR3. */
+gpa_t kvmi_root_without(struct kvm_vm *vm, gva_t gva);
 
 /* For guests. */
+
+/* The vector of an exception and its error code, 0 for none. */
+static inline u64 kvmi_guest_exception(u8 vector, u64 error_code)
+{
+	return vector ? vector | error_code << 8 : 0;
+}
+
+/* The end of a guest that is written in assembler: a place to jump to. */
+void kvmi_guest_done(void);
+
+/* An access to memory, and its exception. */
+u64 kvmi_guest_read(u64 gva, u64 unused);
 
 /*
  * Bochs 3.0 holds back the host's timer interrupts while a guest that never

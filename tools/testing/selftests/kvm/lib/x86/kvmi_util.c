@@ -96,6 +96,17 @@ struct kvmi_tool *kvmi_attach(struct kvm_vm *vm)
 	return kvmi_connect(vm, KVM_INTROSPECTION_ATTACH);
 }
 
+/* The VMM hooks the VM again, after this connection has come to an end. */
+struct kvmi_tool *kvmi_rehook(struct kvmi_tool *tool)
+{
+	struct kvm_vm *vm = tool->vm;
+
+	kvmi_unhook(vm);
+	kvmi_free(tool);
+
+	return kvmi_hook(vm);
+}
+
 /* As if the tool was killed. */
 void kvmi_close(struct kvmi_tool *tool)
 {
@@ -398,6 +409,135 @@ int kvmi_set_registers(struct kvmi_tool *tool, u16 vcpu,
 			     sizeof(*regs), NULL, 0);
 }
 
+int kvmi_control_cleanup(struct kvmi_tool *tool, u8 enable)
+{
+	struct kvmi_vm_control_cleanup req = { .enable = enable };
+
+	return kvmi_cmd(tool, KVMI_VM_CONTROL_CLEANUP, &req, sizeof(req), NULL, 0);
+}
+
+int kvmi_control_cr(struct kvmi_tool *tool, u16 vcpu, u8 cr, u8 enable)
+{
+	struct kvmi_vcpu_control_cr req = { .cr = cr, .enable = enable };
+
+	return kvmi_vcpu_cmd(tool, KVMI_VCPU_CONTROL_CR, vcpu, &req,
+			     sizeof(req), NULL, 0);
+}
+
+int kvmi_control_msr(struct kvmi_tool *tool, u16 vcpu, u32 msr, u8 enable)
+{
+	struct kvmi_vcpu_control_msr req = { .msr = msr, .enable = enable };
+
+	return kvmi_vcpu_cmd(tool, KVMI_VCPU_CONTROL_MSR, vcpu, &req,
+			     sizeof(req), NULL, 0);
+}
+
+int kvmi_control_singlestep(struct kvmi_tool *tool, u16 vcpu, u8 enable)
+{
+	struct kvmi_vcpu_control_singlestep req = { .enable = enable };
+
+	return kvmi_vcpu_cmd(tool, KVMI_VCPU_CONTROL_SINGLESTEP, vcpu, &req,
+			     sizeof(req), NULL, 0);
+}
+
+int kvmi_inject(struct kvmi_tool *tool, u16 vcpu, u8 nr, u32 error_code,
+		u64 address)
+{
+	struct kvmi_vcpu_inject_exception req = {
+		.nr = nr,
+		.error_code = error_code,
+		.address = address,
+	};
+
+	return kvmi_vcpu_cmd(tool, KVMI_VCPU_INJECT_EXCEPTION, vcpu, &req,
+			     sizeof(req), NULL, 0);
+}
+
+int kvmi_get_xcr(struct kvmi_tool *tool, u16 vcpu, u8 xcr, u64 *value)
+{
+	struct kvmi_vcpu_get_xcr req = { .xcr = xcr };
+	struct kvmi_vcpu_get_xcr_reply rpl = {};
+	int err;
+
+	err = kvmi_vcpu_cmd(tool, KVMI_VCPU_GET_XCR, vcpu, &req, sizeof(req),
+			    &rpl, sizeof(rpl));
+	*value = rpl.value;
+	return err;
+}
+
+int kvmi_get_xsave(struct kvmi_tool *tool, u16 vcpu, struct kvm_xsave *xsave)
+{
+	return kvmi_vcpu_cmd(tool, KVMI_VCPU_GET_XSAVE, vcpu, NULL, 0, xsave,
+			     sizeof(struct kvmi_vcpu_get_xsave_reply));
+}
+
+int kvmi_set_xsave(struct kvmi_tool *tool, u16 vcpu,
+		   const struct kvm_xsave *xsave)
+{
+	return kvmi_vcpu_cmd(tool, KVMI_VCPU_SET_XSAVE, vcpu, xsave,
+			     sizeof(struct kvmi_vcpu_set_xsave), NULL, 0);
+}
+
+int kvmi_get_mtrr_type(struct kvmi_tool *tool, u16 vcpu, u64 gpa, u8 *type)
+{
+	struct kvmi_vcpu_get_mtrr_type req = { .gpa = gpa };
+	struct kvmi_vcpu_get_mtrr_type_reply rpl = {};
+	static const u8 zero[7];
+	int err;
+
+	err = kvmi_vcpu_cmd(tool, KVMI_VCPU_GET_MTRR_TYPE, vcpu, &req,
+			    sizeof(req), &rpl, sizeof(rpl));
+	TEST_ASSERT(!memcmp(rpl.padding, zero, sizeof(zero)), "Padding");
+	*type = rpl.type;
+	return err;
+}
+
+int kvmi_translate(struct kvmi_tool *tool, u16 vcpu, u64 gva, u64 *gpa)
+{
+	struct kvmi_vcpu_translate_gva req = { .gva = gva };
+	struct kvmi_vcpu_translate_gva_reply rpl = {};
+	int err;
+
+	err = kvmi_vcpu_cmd(tool, KVMI_VCPU_TRANSLATE_GVA, vcpu, &req,
+			    sizeof(req), &rpl, sizeof(rpl));
+	*gpa = rpl.gpa;
+	return err;
+}
+
+void kvmi_expect_errors(struct kvmi_tool *tool, u16 id, const void *reqs,
+			size_t size, int nr, int err)
+{
+	int i, got;
+
+	for (i = 0; i < nr; i++) {
+		got = kvmi_vcpu_cmd(tool, id, 0, reqs + i * size, size, NULL, 0);
+		TEST_ASSERT(got == err, "Command %u, request %d: error %d, expected %d",
+			    id, i, got, err);
+	}
+}
+
+void kvmi_allow_command(struct kvm_vm *vm, u16 id, u32 allow)
+{
+	TEST_ASSERT_EQ(kvmi_feature_errno(vm, KVM_INTROSPECTION_COMMAND, id, allow), 0);
+}
+
+void kvmi_allow_event(struct kvm_vm *vm, u16 event, u32 allow)
+{
+	TEST_ASSERT_EQ(kvmi_feature_errno(vm, KVM_INTROSPECTION_EVENT, event, allow), 0);
+}
+
+/* Whatever the request says. */
+void kvmi_expect_command_denied(struct kvmi_tool *tool, u16 id)
+{
+	u8 data[16];
+
+	memset(data, 0xff, sizeof(data));
+	kvmi_allow_command(tool->vm, id, 0);
+	TEST_ASSERT_EQ(kvmi_vcpu_cmd(tool, id, 0, NULL, 0, NULL, 0), -KVM_EPERM);
+	TEST_ASSERT_EQ(kvmi_cmd(tool, id, data, sizeof(data), NULL, 0), -KVM_EPERM);
+	kvmi_allow_command(tool->vm, id, 1);
+}
+
 /* Returns false if the connection is closed. */
 bool kvmi_next_event(struct kvmi_tool *tool, struct kvmi_ev *ev)
 {
@@ -450,6 +590,21 @@ void kvmi_reply_data(struct kvmi_tool *tool, const struct kvmi_ev *ev,
 void kvmi_reply(struct kvmi_tool *tool, const struct kvmi_ev *ev, u8 action)
 {
 	kvmi_reply_data(tool, ev, action, NULL, 0);
+}
+
+/* The verdict on an event that has a value. */
+void kvmi_reply_value(struct kvmi_tool *tool, const struct kvmi_ev *ev,
+		      u64 new_val)
+{
+	kvmi_reply_data(tool, ev, KVMI_EVENT_ACTION_CONTINUE, &new_val,
+			sizeof(new_val));
+}
+
+void kvmi_expect_payload(const struct kvmi_ev *ev, size_t size)
+{
+	TEST_ASSERT(ev->hdr.size == KVMI_EVENT_SIZE + size,
+		    "Event %u of %u bytes, expected %zu", ev->event.event,
+		    ev->hdr.size, KVMI_EVENT_SIZE + size);
 }
 
 /* Returns true if the guest is to go on. */
@@ -579,4 +734,270 @@ void kvmi_wait_sync(struct kvmi_runner *runner, u64 at_least)
 	TEST_ASSERT(READ_ONCE(runner->syncs) >= at_least,
 		    "vCPU %u made %lu of %lu steps", runner->vcpu->id,
 		    (unsigned long)runner->syncs, (unsigned long)at_least);
+}
+
+void kvmi_expect_done(struct kvmi_runner *runner)
+{
+	kvmi_join(runner);
+	TEST_ASSERT(runner->done, "The guest of vCPU %u is not done: errno %d, exit %u",
+		    runner->vcpu->id, runner->error, runner->exit_reason);
+}
+
+/* The VMM is told that the VM is to be stopped. */
+void kvmi_expect_crash(struct kvmi_runner *runner)
+{
+	struct kvm_run *run = runner->vcpu->run;
+
+	kvmi_join(runner);
+	TEST_ASSERT_EQ(runner->error, 0);
+	TEST_ASSERT_EQ(runner->exit_reason, KVM_EXIT_SYSTEM_EVENT);
+	TEST_ASSERT_EQ(run->system_event.type, KVM_SYSTEM_EVENT_CRASH);
+	TEST_ASSERT_EQ(run->system_event.ndata, 0);
+}
+
+/* Commands to a vCPU that does not run yet are carried out when it does. */
+void kvmi_enable_and_start(struct kvmi_tool *tool, struct kvmi_runner *runner,
+			   struct kvm_vcpu *vcpu, u16 event)
+{
+	struct kvmi_vcpu_control_events req = { .event_id = event, .enable = 1 };
+	u32 seq;
+
+	seq = kvmi_send_vcpu(tool, KVMI_VCPU_CONTROL_EVENTS, vcpu->id, &req, sizeof(req));
+	kvmi_start(runner, vcpu);
+	TEST_ASSERT_EQ(kvmi_recv_reply(tool, KVMI_VCPU_CONTROL_EVENTS, seq, NULL, 0, NULL), 0);
+}
+
+/* The vCPU has not executed anything then. */
+void kvmi_start_paused(struct kvmi_tool *tool, struct kvmi_runner *runner,
+		       struct kvm_vcpu *vcpu, struct kvmi_ev *ev)
+{
+	TEST_ASSERT_EQ(kvmi_pause(tool, vcpu->id, 0), 0);
+	kvmi_start(runner, vcpu);
+	kvmi_expect_event(tool, vcpu->id, KVMI_VCPU_EVENT_PAUSE, ev);
+}
+
+/* In the guest's memory: what is to be called, and what has come of it. */
+static struct kvmi_mailbox {
+	bool started;
+	u64 posted;	/* number of calls that were asked for */
+	u64 done;	/* and of those that were made */
+	kvmi_guest_fn fn;
+	u64 args[2];
+	u64 ret;
+} kvmi_mailbox[2];
+
+static void kvmi_agent(u64 nr)
+{
+	struct kvmi_mailbox *box = &kvmi_mailbox[nr];
+	kvmi_guest_fn fn;
+
+	for (;;) {
+		while (READ_ONCE(box->posted) == READ_ONCE(box->done))
+			GUEST_SYNC(0);
+		fn = READ_ONCE(box->fn);
+		WRITE_ONCE(box->ret, fn(READ_ONCE(box->args[0]), READ_ONCE(box->args[1])));
+		WRITE_ONCE(box->done, box->done + 1);
+	}
+}
+
+static struct kvmi_mailbox *kvmi_get_mailbox(struct kvm_vcpu *vcpu)
+{
+	TEST_ASSERT(vcpu->id < ARRAY_SIZE(kvmi_mailbox), "No mailbox for vCPU %u",
+		    vcpu->id);
+	return addr_gva2hva(vcpu->vm, (gva_t)&kvmi_mailbox[vcpu->id]);
+}
+
+/* Once; after that the vCPU goes on where it was. */
+static void kvmi_set_agent(struct kvm_vcpu *vcpu)
+{
+	struct kvmi_mailbox *box = kvmi_get_mailbox(vcpu);
+
+	if (box->started)
+		return;
+	box->started = true;
+	vcpu_arch_set_entry_point(vcpu, kvmi_agent);
+	vcpu_args_set(vcpu, 1, (u64)vcpu->id);
+}
+
+void kvmi_start_agent(struct kvmi_runner *runner, struct kvm_vcpu *vcpu)
+{
+	kvmi_set_agent(vcpu);
+	kvmi_start(runner, vcpu);
+}
+
+void kvmi_call_begin(struct kvm_vcpu *vcpu, kvmi_guest_fn fn, u64 a0, u64 a1)
+{
+	struct kvmi_mailbox *box = kvmi_get_mailbox(vcpu);
+
+	TEST_ASSERT_EQ(box->done, box->posted);
+	WRITE_ONCE(box->fn, fn);
+	WRITE_ONCE(box->args[0], a0);
+	WRITE_ONCE(box->args[1], a1);
+	WRITE_ONCE(box->posted, box->posted + 1);
+}
+
+bool kvmi_call_is_done(struct kvm_vcpu *vcpu)
+{
+	struct kvmi_mailbox *box = kvmi_get_mailbox(vcpu);
+
+	return READ_ONCE(box->done) == box->posted;
+}
+
+/* What the function has returned. */
+u64 kvmi_call_end(struct kvm_vcpu *vcpu)
+{
+	int ms = KVMI_TIMEOUT_MS;
+
+	while (!kvmi_call_is_done(vcpu) && ms--)
+		usleep(1000);
+	TEST_ASSERT(kvmi_call_is_done(vcpu), "The guest of vCPU %u does not come back",
+		    vcpu->id);
+
+	return READ_ONCE(kvmi_get_mailbox(vcpu)->ret);
+}
+
+u64 kvmi_call(struct kvm_vcpu *vcpu, kvmi_guest_fn fn, u64 a0, u64 a1)
+{
+	kvmi_call_begin(vcpu, fn, a0, a1);
+	return kvmi_call_end(vcpu);
+}
+
+/*
+ * The fewest of some attempts: an exit may always have another reason. The
+ * function returns 0.
+ */
+u64 kvmi_count_exits(struct kvm_vcpu *vcpu, kvmi_guest_fn fn, u64 a0, u64 a1)
+{
+	u64 exits, fewest = ~0ull;
+	int i;
+
+	kvmi_set_agent(vcpu);
+	for (i = 0; i < 3; i++) {
+		kvmi_call_begin(vcpu, fn, a0, a1);
+		exits = vcpu_get_stat(vcpu, exits);
+		do {
+			vcpu_run(vcpu);
+			TEST_ASSERT_EQ(get_ucall(vcpu, NULL), UCALL_SYNC);
+		} while (!kvmi_call_is_done(vcpu));
+		fewest = min_t(u64, fewest, vcpu_get_stat(vcpu, exits) - exits);
+		TEST_ASSERT_EQ(kvmi_call_end(vcpu), 0);
+	}
+
+	return fewest;
+}
+
+/* KVM may need a moment until it has dropped an interception. */
+void kvmi_expect_few_exits(struct kvm_vcpu *vcpu, kvmi_guest_fn fn, u64 a0, u64 a1,
+			   u64 at_most)
+{
+	u64 exits;
+	int i;
+
+	for (i = 0; i < 50; i++) {
+		exits = kvmi_count_exits(vcpu, fn, a0, a1);
+		if (exits <= at_most)
+			return;
+		usleep(10000);
+	}
+	TEST_FAIL("%lu exits, expected %lu at most", (unsigned long)exits,
+		  (unsigned long)at_most);
+}
+
+static u64 kvmi_probe_breakpoints;
+
+static void kvmi_probe_bp_handler(struct ex_regs *regs)
+{
+	kvmi_probe_breakpoints++;
+}
+
+static void kvmi_probe_ud_handler(struct ex_regs *regs)
+{
+	regs->rip += 2;
+}
+
+static void kvmi_probe_int3(void)
+{
+	/*
+	 * Bochs 3.0 tells an SVM host for too long that a nested page fault came
+	 * while #BP was delivered; KVM then delivers it again. Have everything
+	 * that takes to handle an exception mapped before.
+	 */
+	asm volatile("ud2");
+	asm volatile("int3" : : : "memory");
+	GUEST_SYNC(READ_ONCE(kvmi_probe_breakpoints));
+}
+
+/*
+ * What the host lacks, shown by KVM's interface for debuggers: some emulators do
+ * not let it intercept the #BP of an INT3, or do not inject it as processors do.
+ * NULL if it has what it takes.
+ */
+const char *kvmi_int3_lacks(bool inject)
+{
+	struct kvm_guest_debug debug = {
+		.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP,
+	};
+	const char *lacks = NULL;
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+	struct ucall uc;
+
+	vm = vm_create_with_one_vcpu(&vcpu, kvmi_probe_int3);
+	vm_install_exception_handler(vm, BP_VECTOR, kvmi_probe_bp_handler);
+	vm_install_exception_handler(vm, UD_VECTOR, kvmi_probe_ud_handler);
+	vcpu_guest_debug_set(vcpu, &debug);
+	vcpu_run(vcpu);
+	if (vcpu->run->exit_reason != KVM_EXIT_DEBUG) {
+		lacks = "KVM's debug interface shows: the host cannot intercept INT3";
+	} else if (inject) {
+		debug.control = KVM_GUESTDBG_INJECT_BP;
+		vcpu_guest_debug_set(vcpu, &debug);
+		vcpu_run(vcpu);
+		if (get_ucall(vcpu, &uc) != UCALL_SYNC || uc.args[1] != 1)
+			lacks = "KVM's debug interface shows: the host cannot inject #BP properly";
+	}
+	kvm_vm_free(vm);
+
+	return lacks;
+}
+
+static int kvmi_root_shift(struct kvm_vm *vm)
+{
+	return 12 + 9 * (vm->mmu.pgtable_levels - 1);
+}
+
+gva_t kvmi_map_far(struct kvm_vm *vm, gpa_t *gpa)
+{
+	/* In the lower half, where nothing else is. */
+	gva_t gva = 77ull << kvmi_root_shift(vm);
+
+	*gpa = addr_gva2gpa(vm, vm_alloc_page(vm));
+	virt_pg_map(vm, gva, *gpa);
+
+	return gva;
+}
+
+gpa_t kvmi_root_without(struct kvm_vm *vm, gva_t gva)
+{
+	gpa_t root = addr_gva2gpa(vm, vm_alloc_page(vm));
+	u64 *entries = addr_gpa2hva(vm, root);
+
+	memcpy(entries, addr_gpa2hva(vm, vm->mmu.pgd), 4096);
+	entries[(gva >> kvmi_root_shift(vm)) & 511] = 0;
+
+	return root;
+}
+
+void kvmi_guest_done(void)
+{
+	GUEST_DONE();
+}
+
+u64 kvmi_guest_read(u64 gva, u64 unused)
+{
+	u64 error_code;
+	u8 vector;
+
+	vector = kvm_asm_safe_ec("mov (%%rdi), %%r9", error_code, "D"(gva));
+	return kvmi_guest_exception(vector, error_code);
 }

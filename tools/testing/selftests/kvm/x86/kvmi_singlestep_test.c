@@ -1,0 +1,1125 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM introspection: KVMI_VCPU_CONTROL_SINGLESTEP and KVMI_VCPU_EVENT_SINGLESTEP.
+ */
+#include <sys/ioctl.h>
+
+#include "apic.h"
+#include "kvm_test_harness.h"
+#include "kvmi_util.h"
+#include "test_util.h"
+
+#define UCALL_PORT	"0x1000"
+#define UNMAPPED_GVA	0x7000000000
+#define IRQ_VECTOR	0x40
+
+KVMI_TEST_SUITE(kvmi_singlestep, 2);
+
+static u64 guest_irqs;
+
+static void guest_irq_handler(struct ex_regs *regs)
+{
+	WRITE_ONCE(guest_irqs, guest_irqs + 1);
+	x2apic_write_reg(APIC_EOI, 0);
+}
+
+/*
+ * Code to step through: S marks an instruction, whose address is then in the array
+ * NAME_steps. The guest starts at the first one.
+ */
+extern u64 straight_steps[], loop_steps[], branch_steps[],
+	   cpuid_skipped_steps[], hypercall_steps[], tool_hypercall_steps[],
+	   io_steps[], msr_steps[], control_registers_steps[], halt_steps[],
+	   pushf_steps[], page_fault_steps[], undefined_steps[],
+	   breakpoint_steps[], own_trap_steps[], spin_steps[];
+
+#define CODE(name)	".pushsection .rodata\n\t.balign 8\n\t"		\
+			name "_steps:\n\t.popsection\n\t"		\
+			".pushsection .text\n\t"
+#define S		".pushsection .rodata\n\t.quad 771f\n\t.popsection\n\t771: "
+#define DONE		S "jmp kvmi_guest_done\n\t"
+#define CODE_END	".popsection"
+
+asm(CODE("straight")
+	S "nop\n\t"
+	S "mov $5, %eax\n\t"
+	S "push %rax\n\t"
+	S "pop %rbx\n\t"
+	S "lea 1(%rax), %rcx\n\t"
+	S "add %rcx, %rax\n\t"
+	S "pushfq\n\t"
+	S "popfq\n\t"
+	S "mov %rax, %r12\n\t"
+	DONE
+	CODE_END);
+
+asm(CODE("loop")
+	S "mov $3, %ecx\n\t"
+	"1: " S "dec %ecx\n\t"
+	S "jnz 1b\n\t"
+	DONE
+	CODE_END);
+
+asm(CODE("branch")
+	S "cmp %eax, %eax\n\t"
+	S "jne 2f\n\t"
+	S "je 2f\n\t"
+	S "ud2\n\t"
+	"2: " S "call 3f\n\t"
+	DONE
+	"3: " S "nop\n\t"
+	S "ret\n\t"
+	CODE_END);
+
+asm(CODE("cpuid_skipped")
+	S "xor %eax, %eax\n\t"
+	S "xor %ecx, %ecx\n\t"
+	S "cpuid\n\t"
+	S "nop\n\t"
+	S "cpuid\n\t"
+	DONE
+	CODE_END);
+
+/* The number is of no hypercall. */
+asm(CODE("hypercall")
+	S "mov $0xffff, %eax\n\t"
+	S "vmcall\n\t"
+	S "mov %rax, %r12\n\t"
+	DONE
+	CODE_END);
+
+/* This one is for the tool. */
+asm(CODE("tool_hypercall")
+	S "mov $" __stringify(KVM_HC_XEN_HVM_OP) ", %eax\n\t"
+	S "mov $" __stringify(KVM_HC_XEN_HVM_OP_GUEST_REQUEST_VM_EVENT) ", %edi\n\t"
+	S "xor %esi, %esi\n\t"
+	S "vmcall\n\t"
+	S "mov %rax, %r12\n\t"
+	DONE
+	CODE_END);
+
+/* The interrupt controller in the kernel, and then user space. */
+asm(CODE("io")
+	S "in $0x21, %al\n\t"
+	S "out %al, $0x21\n\t"
+	S "mov $" UCALL_PORT ", %edx\n\t"
+	S "in %dx, %al\n\t"
+	S "nop\n\t"
+	DONE
+	CODE_END);
+
+/* KVM has a fast path for this MSR, which does not leave the inner loop. */
+asm(CODE("msr")
+	S "mov $" __stringify(MSR_IA32_TSC_DEADLINE) ", %ecx\n\t"
+	S "xor %eax, %eax\n\t"
+	S "xor %edx, %edx\n\t"
+	S "wrmsr\n\t"
+	S "wrmsr\n\t"
+	S "mov $" __stringify(MSR_EFER) ", %ecx\n\t"
+	S "rdmsr\n\t"
+	S "wrmsr\n\t"
+	DONE
+	CODE_END);
+
+asm(CODE("control_registers")
+	S "mov %cr0, %rax\n\t"
+	S "mov %rax, %cr0\n\t"
+	S "mov %cr3, %rax\n\t"
+	S "mov %rax, %cr3\n\t"
+	S "mov %cr4, %rax\n\t"
+	S "mov %rax, %cr4\n\t"
+	DONE
+	CODE_END);
+
+asm(CODE("halt")
+	S "nop\n\t"
+	S "hlt\n\t"
+	S "nop\n\t"
+	DONE
+	CODE_END);
+
+/* Neither the guest nor its handlers see that the tool steps: rflags in r12. */
+asm(CODE("pushf")
+	S "pushfq\n\t"
+	S "pop %r12\n\t"
+	S "push %r12\n\t"
+	S "popfq\n\t"
+	S "pushfq\n\t"
+	S "pop %r13\n\t"
+	S "mov %r12, guest_flags(%rip)\n\t"
+	S "mov %r13, guest_flags+8(%rip)\n\t"
+	DONE
+	CODE_END);
+
+u64 guest_flags[2];
+
+/* Handler and code after the fault. */
+asm(CODE("page_fault")
+	S "nop\n\t"
+	S "mov (%rdi), %rax\n\t"
+	"2: " S "nop\n\t"
+	DONE
+	S "mov 24(%rsp), %r12\n\t"
+	S "pop %rax\n\t"
+	S "lea 2b(%rip), %r13\n\t"
+	S "mov %r13, (%rsp)\n\t"
+	S "iretq\n\t"
+	CODE_END);
+
+asm(CODE("undefined")
+	S "nop\n\t"
+	S "ud2\n\t"
+	S "nop\n\t"
+	DONE
+	S "mov 16(%rsp), %r12\n\t"
+	S "addq $2, (%rsp)\n\t"
+	S "iretq\n\t"
+	CODE_END);
+
+asm(CODE("breakpoint")
+	S "nop\n\t"
+	S "int3\n\t"
+	S "nop\n\t"
+	DONE
+	S "mov 16(%rsp), %r12\n\t"
+	S "iretq\n\t"
+	CODE_END);
+
+/* The guest's own TF: #DB comes after the instruction that follows POPF. */
+asm(CODE("own_trap")
+	S "pushfq\n\t"
+	S "orq $0x100, (%rsp)\n\t"
+	S "popfq\n\t"
+	S "nop\n\t"
+	S "nop\n\t"
+	DONE
+	S "mov %dr6, %r13\n\t"
+	S "mov 16(%rsp), %r12\n\t"
+	S "andq $~0x100, 16(%rsp)\n\t"
+	S "iretq\n\t"
+	CODE_END);
+
+/* For ever, or until rbx is 0x77. */
+asm(CODE("spin")
+	"spin: 1: " S "inc %rcx\n\t"
+	S "cmp $0x77, %rbx\n\t"
+	S "jne 1b\n\t"
+	DONE
+	CODE_END);
+
+/* What host and guest say to each other in the case with I/O. */
+static struct ucall step_ucall = { .cmd = UCALL_SYNC, .args = { 0, 0x1234 } };
+
+/*
+ * Where the guest is after each step, as indexes of the array with the addresses.
+ * OWN_TF: the guest has set RFLAGS.TF itself. OPTIONAL: processors may tell of this
+ * boundary or not.
+ */
+#define OWN_TF		0x100
+#define OPTIONAL	0x200
+#define INDEX(step)	((step) & 0xff)
+#define END		0xffff
+
+struct step_case {
+	const char *name;
+	u64 *steps;
+	u8 vector;		/* if not 0: the guest handles it */
+	u8 handler;		/* at this step */
+	u64 rdi;
+	u16 path[16];
+	void (*check)(const struct kvm_regs *regs);
+};
+
+static void check_straight(const struct kvm_regs *regs)
+{
+	TEST_ASSERT_EQ(regs->rbx, 5);
+	TEST_ASSERT_EQ(regs->rcx, 6);
+	TEST_ASSERT_EQ(regs->r12, 11);
+}
+
+static void check_hypercall(const struct kvm_regs *regs)
+{
+	TEST_ASSERT_EQ(regs->r12, (u64)-KVM_ENOSYS);
+}
+
+/* The flags that the guest has seen. */
+static void check_flags(u64 flags)
+{
+	TEST_ASSERT(flags & X86_EFLAGS_FIXED, "%lx: no flags", (unsigned long)flags);
+	TEST_ASSERT(!(flags & X86_EFLAGS_TF), "The guest sees TF: %lx", (unsigned long)flags);
+}
+
+static void check_no_tf(const struct kvm_regs *regs)
+{
+	check_flags(regs->r12);
+}
+
+static void check_no_tf_twice(const struct kvm_regs *regs)
+{
+	check_no_tf(regs);
+	TEST_ASSERT_EQ(regs->r13, regs->r12);
+}
+
+static void check_own_tf(const struct kvm_regs *regs)
+{
+	TEST_ASSERT(regs->r12 & X86_EFLAGS_TF, "The guest does not see its TF: %llx",
+		    regs->r12);
+	TEST_ASSERT(regs->r13 & BIT(14), "DR6.BS is not set: %llx", regs->r13);
+}
+
+#define CASE(n) .name = #n, .steps = n##_steps
+
+static const struct step_case straight_case = {
+	CASE(straight),
+	.path = { 1, 2, 3, 4, 5, 6, 7, 8, 9, END },
+	.check = check_straight,
+};
+
+static const struct step_case loop_case = {
+	CASE(loop),
+	.path = { 1, 2, 1, 2, 1, 2, 3, END },
+};
+
+static const struct step_case branch_case = {
+	CASE(branch),
+	.path = { 1, 2, 4, 6, 7, 5, END },
+};
+
+static const struct step_case cpuid_case = {
+	CASE(cpuid_skipped),
+	.path = { 1, 2, 3, 4, 5, END },
+};
+
+static const struct step_case hypercall_case = {
+	CASE(hypercall),
+	.path = { 1, 2, 3, END },
+	.check = check_hypercall,
+};
+
+static const struct step_case io_case = {
+	CASE(io),
+	.path = { 1, 2, 3, 4, 5, END },
+};
+
+static const struct step_case msr_case = {
+	CASE(msr),
+	.path = { 1, 2, 3, 4, 5, 6, 7, 8, END },
+};
+
+static const struct step_case cr_case = {
+	CASE(control_registers),
+	.path = { 1, 2, 3, 4, 5, 6, END },
+};
+
+static const struct step_case pushf_case = {
+	CASE(pushf),
+	.path = { 1, 2, 3, 4, 5, 6, 7, 8, END },
+	.check = check_no_tf_twice,
+};
+
+static const struct step_case page_fault_case = {
+	CASE(page_fault),
+	.vector = PF_VECTOR,
+	.handler = 4,
+	.rdi = UNMAPPED_GVA,
+	.path = { 1, 4, 5, 6, 7, 8, 2, 3, END },
+	.check = check_no_tf,
+};
+
+static const struct step_case undefined_case = {
+	CASE(undefined),
+	.vector = UD_VECTOR,
+	.handler = 4,
+	.path = { 1, 4, 5, 6, 2, 3, END },
+	.check = check_no_tf,
+};
+
+static const struct step_case breakpoint_case = {
+	CASE(breakpoint),
+	.vector = BP_VECTOR,
+	.handler = 4,
+	.path = { 1, 4, 5, 2, 3, END },
+	.check = check_no_tf,
+};
+
+static const struct step_case own_trap_case = {
+	CASE(own_trap),
+	.vector = DB_VECTOR,
+	.handler = 6,
+	.path = { 1, 2, 3 | OWN_TF, 4 | OWN_TF | OPTIONAL, 6 | OPTIONAL, 7, 8, 9, 4, 5, END },
+	.check = check_own_tf,
+};
+
+static void set_gate(struct kvm_vm *vm, int vector, u64 handler)
+{
+	struct idt_entry *gate = addr_gva2hva(vm, vm->arch.idt);
+
+	gate += vector;
+	gate->offset0 = handler;
+	gate->offset1 = handler >> 16;
+	gate->offset2 = handler >> 32;
+}
+
+/* The instruction of the host's vendor. */
+static void patch_hypercall(struct kvm_vm *vm, u64 gva)
+{
+	u8 *insn = addr_gva2hva(vm, gva);
+
+	TEST_ASSERT(insn[0] == 0x0f && insn[1] == 0x01, "No hypercall");
+	insn[2] = host_cpu_is_amd_compatible ? 0xd9 : 0xc1;
+}
+
+static void set_guest(struct kvm_vcpu *vcpu, const u64 *steps, u64 rdi)
+{
+	struct kvm_regs regs;
+
+	vcpu_regs_get(vcpu, &regs);
+	regs.rip = steps[0];
+	regs.rsp = (regs.rsp & ~0xfull) - 8;
+	regs.rbx = 0;
+	regs.rdi = rdi;
+	vcpu_regs_set(vcpu, &regs);
+}
+
+static void set_case(struct kvm_vcpu *vcpu, const struct step_case *c)
+{
+	if (c->vector)
+		set_gate(vcpu->vm, c->vector, c->steps[c->handler]);
+	set_guest(vcpu, c->steps, c->rdi);
+}
+
+/* As it is without the tool; it also maps the memory that the guest needs. */
+static void run_unwatched(struct kvm_vcpu *vcpu, const struct step_case *c)
+{
+	struct kvmi_runner runner;
+
+	set_case(vcpu, c);
+	kvmi_start(&runner, vcpu);
+	kvmi_expect_done(&runner);
+}
+
+/* The vCPU has executed nothing yet, and every instruction will be followed by an event. */
+static void start_stepping(struct kvmi_tool *tool, struct kvmi_runner *runner,
+			   struct kvm_vcpu *vcpu)
+{
+	struct kvmi_ev ev;
+
+	kvmi_start_paused(tool, runner, vcpu, &ev);
+	TEST_ASSERT_EQ(kvmi_control_singlestep(tool, vcpu->id, 1), 0);
+	kvmi_expect_quiet(tool);
+	kvmi_reply(tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+}
+
+static void check_step(const struct kvmi_ev *ev)
+{
+	const struct kvmi_vcpu_event_singlestep *payload = (void *)ev->payload;
+	static const u8 zero[7];
+
+	kvmi_expect_payload(ev, sizeof(*payload));
+	TEST_ASSERT(!memcmp(payload->padding, zero, sizeof(zero)), "Padding");
+	TEST_ASSERT(!payload->failed, "The step to %llx has failed", ev->common.arch.regs.rip);
+}
+
+static u64 next_step(struct kvmi_tool *tool, u16 vcpu, struct kvmi_ev *ev)
+{
+	kvmi_expect_event(tool, vcpu, KVMI_VCPU_EVENT_SINGLESTEP, ev);
+	check_step(ev);
+
+	return ev->common.arch.regs.rip;
+}
+
+static void expect_step(struct kvmi_tool *tool, u16 vcpu, u64 rip, struct kvmi_ev *ev)
+{
+	u64 now = next_step(tool, vcpu, ev);
+
+	TEST_ASSERT(now == rip, "The step has led to %lx instead of %lx",
+		    (unsigned long)now, (unsigned long)rip);
+	TEST_ASSERT(!(ev->common.arch.regs.rflags & X86_EFLAGS_TF), "The tool sees TF");
+}
+
+/*
+ * With more than one processor, Bochs 3.0 leaves a guest that has just been given
+ * a fault with the rip of the instruction that caused it.
+ */
+static bool is_misplaced(const struct kvm_regs *before, const struct kvm_regs *now)
+{
+	return !host_cpu_is_amd_compatible && now->rip == before->rip &&
+	       now->rsp < before->rsp;
+}
+
+/* Step along the path; the last event is not answered. Returns false if the host errs. */
+static bool follow(struct kvmi_tool *tool, u16 vcpu, const struct step_case *c,
+		   struct kvmi_ev *ev)
+{
+	struct kvm_regs before = {};
+	const u16 *at = c->path;
+	u64 rip;
+
+	for (;; at++) {
+		rip = next_step(tool, vcpu, ev);
+		if (c->vector && is_misplaced(&before, &ev->common.arch.regs))
+			return false;
+		before = ev->common.arch.regs;
+		while ((*at & OPTIONAL) && rip != c->steps[INDEX(*at)])
+			at++;
+		TEST_ASSERT(rip == c->steps[INDEX(*at)],
+			    "%s, step %ld: the guest is at %lx instead of %lx", c->name,
+			    (long)(at - c->path), (unsigned long)rip,
+			    (unsigned long)c->steps[INDEX(*at)]);
+		TEST_ASSERT(!!(ev->common.arch.regs.rflags & X86_EFLAGS_TF) ==
+			    !!(*at & OWN_TF), "%s, step %ld: flags %llx", c->name,
+			    (long)(at - c->path), ev->common.arch.regs.rflags);
+		if (at[1] == END)
+			break;
+		kvmi_reply(tool, ev, KVMI_EVENT_ACTION_CONTINUE);
+	}
+	if (c->check)
+		c->check(&ev->common.arch.regs);
+
+	return true;
+}
+
+/* No step is left when the guest goes on. */
+static void finish(struct kvmi_tool *tool, struct kvmi_runner *runner,
+		   const struct kvmi_ev *ev)
+{
+	struct kvm_regs regs;
+
+	TEST_ASSERT_EQ(kvmi_control_singlestep(tool, runner->vcpu->id, 0), 0);
+	kvmi_reply(tool, ev, KVMI_EVENT_ACTION_CONTINUE);
+	kvmi_expect_done(runner);
+	kvmi_expect_quiet(tool);
+	vcpu_regs_get(runner->vcpu, &regs);
+	TEST_ASSERT(!(regs.rflags & X86_EFLAGS_TF), "TF is left in the guest");
+}
+
+/*
+ * Twice: with memory that is still to be mapped, and with memory that is. Returns
+ * false if the host errs.
+ */
+static bool test_case(struct kvmi_tool *tool, struct kvm_vcpu *vcpu,
+		      const struct step_case *c)
+{
+	struct kvmi_runner runner;
+	struct kvmi_ev ev;
+	int round;
+
+	for (round = 0; round < 2; round++) {
+		if (c->vector)
+			run_unwatched(vcpu, c);
+		set_case(vcpu, c);
+		start_stepping(tool, &runner, vcpu);
+		if (!follow(tool, 0, c, &ev))
+			return false;
+		finish(tool, &runner, &ev);
+	}
+
+	/* And it works as before. */
+	run_unwatched(vcpu, c);
+	kvmi_expect_quiet(tool);
+
+	return true;
+}
+
+TEST_F(kvmi_singlestep, errors)
+{
+	struct kvmi_vcpu_control_singlestep bad[2 + 7 * 2] = {
+		{ .enable = 2 },
+		{ .enable = 0xff },
+	};
+	struct kvmi_vcpu_control_singlestep req = { .enable = 1 };
+	struct kvm_vcpu *vcpu = self->vcpu[0];
+	struct kvmi_runner runner;
+	struct kvmi_ev ev;
+	int i;
+
+	for (i = 0; i < 7; i++) {
+		bad[2 + 2 * i].padding[i] = 1;
+		bad[3 + 2 * i].enable = 1;
+		bad[3 + 2 * i].padding[i] = 0x80;
+	}
+
+	set_case(vcpu, &straight_case);
+	kvmi_start_paused(self->tool, &runner, vcpu, &ev);
+	kvmi_expect_errors(self->tool, KVMI_VCPU_CONTROL_SINGLESTEP, bad, sizeof(bad[0]),
+			   ARRAY_SIZE(bad), -KVM_EINVAL);
+	kvmi_expect_command_denied(self->tool, KVMI_VCPU_CONTROL_SINGLESTEP);
+	kvmi_allow_event(self->vm, KVMI_VCPU_EVENT_SINGLESTEP, 0);
+	TEST_ASSERT_EQ(kvmi_control_singlestep(self->tool, 0, 1), -KVM_EPERM);
+	kvmi_allow_event(self->vm, KVMI_VCPU_EVENT_SINGLESTEP, 1);
+
+	/* Twice the same is fine, and what is missing is zero. */
+	TEST_ASSERT_EQ(kvmi_control_singlestep(self->tool, 0, 0), 0);
+	for (i = sizeof(req); i >= 0; i--)
+		TEST_ASSERT_EQ(kvmi_vcpu_cmd(self->tool, KVMI_VCPU_CONTROL_SINGLESTEP, 0,
+					     &req, i, NULL, 0), 0);
+
+	/* It is off, and enabling the event does not mean that it is on. */
+	TEST_ASSERT_EQ(kvmi_control_event(self->tool, 0, KVMI_VCPU_EVENT_SINGLESTEP, 1), 0);
+	kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+	kvmi_expect_done(&runner);
+	kvmi_expect_quiet(self->tool);
+
+	/* Disabling the event does not mean that it is off. */
+	set_case(vcpu, &straight_case);
+	start_stepping(self->tool, &runner, vcpu);
+	TEST_ASSERT_EQ(next_step(self->tool, 0, &ev), straight_steps[1]);
+	TEST_ASSERT_EQ(kvmi_control_event(self->tool, 0, KVMI_VCPU_EVENT_SINGLESTEP, 0), 0);
+	TEST_ASSERT_EQ(kvmi_control_singlestep(self->tool, 0, 1), 0);
+	kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+	expect_step(self->tool, 0, straight_steps[2], &ev);
+	finish(self->tool, &runner, &ev);
+}
+
+TEST_F(kvmi_singlestep, straight)
+{
+	TEST_ASSERT(test_case(self->tool, self->vcpu[0], &straight_case), "The host errs");
+}
+
+TEST_F(kvmi_singlestep, loop)
+{
+	TEST_ASSERT(test_case(self->tool, self->vcpu[0], &loop_case), "The host errs");
+}
+
+TEST_F(kvmi_singlestep, branch)
+{
+	TEST_ASSERT(test_case(self->tool, self->vcpu[0], &branch_case), "The host errs");
+}
+
+/* KVM completes these by skipping or emulating them. */
+TEST_F(kvmi_singlestep, cpuid)
+{
+	TEST_ASSERT(test_case(self->tool, self->vcpu[0], &cpuid_case), "The host errs");
+}
+
+TEST_F(kvmi_singlestep, hypercall)
+{
+	patch_hypercall(self->vm, hypercall_steps[1]);
+	TEST_ASSERT(test_case(self->tool, self->vcpu[0], &hypercall_case), "The host errs");
+}
+
+TEST_F(kvmi_singlestep, io)
+{
+	struct step_case c = io_case;
+
+	c.rdi = (u64)&step_ucall;
+	TEST_ASSERT(test_case(self->tool, self->vcpu[0], &c), "The host errs");
+}
+
+TEST_F(kvmi_singlestep, msr)
+{
+	TEST_ASSERT(test_case(self->tool, self->vcpu[0], &msr_case), "The host errs");
+}
+
+TEST_F(kvmi_singlestep, control_registers)
+{
+	TEST_ASSERT(test_case(self->tool, self->vcpu[0], &cr_case), "The host errs");
+}
+
+TEST_F(kvmi_singlestep, pushf)
+{
+	TEST_ASSERT(test_case(self->tool, self->vcpu[0], &pushf_case), "The host errs");
+}
+
+TEST_F(kvmi_singlestep, page_fault)
+{
+	if (!test_case(self->tool, self->vcpu[0], &page_fault_case))
+		SKIP(return, "The host leaves a guest with a fault at the wrong rip");
+}
+
+TEST_F(kvmi_singlestep, undefined)
+{
+	if (!test_case(self->tool, self->vcpu[0], &undefined_case))
+		SKIP(return, "The host leaves a guest with a fault at the wrong rip");
+}
+
+TEST_F(kvmi_singlestep, own_trap)
+{
+	TEST_ASSERT(test_case(self->tool, self->vcpu[0], &own_trap_case), "The host errs");
+}
+
+TEST_F(kvmi_singlestep, breakpoint)
+{
+	if (!test_case(self->tool, self->vcpu[0], &breakpoint_case))
+		SKIP(return, "The host leaves a guest with a fault at the wrong rip");
+}
+
+/* The vCPU goes into user space and comes back: once, and with the right data. */
+TEST_F(kvmi_singlestep, user_space_io)
+{
+	struct kvm_vcpu *vcpu = self->vcpu[0];
+	struct kvmi_runner runner;
+	struct kvmi_ev ev;
+	int i;
+
+	set_guest(vcpu, io_steps, (u64)&step_ucall);
+	start_stepping(self->tool, &runner, vcpu);
+	for (i = 1; i <= 5; i++) {
+		expect_step(self->tool, 0, io_steps[i], &ev);
+		TEST_ASSERT_EQ(READ_ONCE(runner.syncs), i >= 4);
+		if (i < 5)
+			kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+	}
+	finish(self->tool, &runner, &ev);
+	TEST_ASSERT_EQ(runner.synced, 0x1234);
+	TEST_ASSERT_EQ(runner.syncs, 1);
+}
+
+/* An instruction that raises an event of its own: that one comes first. */
+TEST_F(kvmi_singlestep, other_event)
+{
+	struct kvm_vcpu *vcpu = self->vcpu[0];
+	struct kvmi_runner runner;
+	struct kvmi_ev ev;
+	int round;
+
+	patch_hypercall(self->vm, tool_hypercall_steps[3]);
+	for (round = 0; round < 3; round++) {
+		set_guest(vcpu, tool_hypercall_steps, 0);
+		start_stepping(self->tool, &runner, vcpu);
+		expect_step(self->tool, 0, tool_hypercall_steps[1], &ev);
+		TEST_ASSERT_EQ(kvmi_control_event(self->tool, 0, KVMI_VCPU_EVENT_HYPERCALL, 1), 0);
+		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+		expect_step(self->tool, 0, tool_hypercall_steps[2], &ev);
+		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+		expect_step(self->tool, 0, tool_hypercall_steps[3], &ev);
+		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+
+		kvmi_expect_event(self->tool, 0, KVMI_VCPU_EVENT_HYPERCALL, &ev);
+		TEST_ASSERT_EQ(ev.common.arch.regs.rip, tool_hypercall_steps[3]);
+		if (round == 1)
+			kvmi_interrupt(&runner);
+		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+		expect_step(self->tool, 0, tool_hypercall_steps[4], &ev);
+		TEST_ASSERT_EQ(ev.common.arch.regs.rax, 0);
+		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+		expect_step(self->tool, 0, tool_hypercall_steps[5], &ev);
+		finish(self->tool, &runner, &ev);
+	}
+}
+
+/* A pause while the vCPU waits comes before the next instruction. */
+TEST_F(kvmi_singlestep, pause)
+{
+	struct kvm_vcpu *vcpu = self->vcpu[0];
+	struct kvmi_runner runner;
+	struct kvmi_ev ev, pause;
+	int i;
+
+	set_case(vcpu, &straight_case);
+	start_stepping(self->tool, &runner, vcpu);
+	for (i = 1; i < 9; i++) {
+		expect_step(self->tool, 0, straight_steps[i], &ev);
+		TEST_ASSERT_EQ(kvmi_pause(self->tool, 0, i & 1), 0);
+		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+		kvmi_expect_event(self->tool, 0, KVMI_VCPU_EVENT_PAUSE, &pause);
+		TEST_ASSERT_EQ(pause.common.arch.regs.rip, straight_steps[i]);
+		TEST_ASSERT(!(pause.common.arch.regs.rflags & X86_EFLAGS_TF), "The tool sees TF");
+		kvmi_reply(self->tool, &pause, KVMI_EVENT_ACTION_CONTINUE);
+	}
+	expect_step(self->tool, 0, straight_steps[9], &ev);
+	finish(self->tool, &runner, &ev);
+}
+
+/* Nothing wakes the vCPU: it can be paused, and does not go on. */
+TEST_F(kvmi_singlestep, halt)
+{
+	struct kvm_vcpu *vcpu = self->vcpu[0];
+	struct kvmi_runner runner;
+	struct kvmi_ev ev;
+	int i, steps = 0;
+
+	set_guest(vcpu, halt_steps, 0);
+	start_stepping(self->tool, &runner, vcpu);
+	expect_step(self->tool, 0, halt_steps[1], &ev);
+	kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+
+	/* HLT is an instruction, too; whether it is done while the vCPU sleeps is open. */
+	usleep(KVMI_QUIET_MS * 1000);
+	for (i = 0; i < 3; i++) {
+		TEST_ASSERT_EQ(kvmi_pause(self->tool, 0, 1), 0);
+		for (;;) {
+			TEST_ASSERT(kvmi_next_event(self->tool, &ev), "Closed");
+			TEST_ASSERT_EQ(ev.common.arch.regs.rip, halt_steps[2]);
+			if (ev.event.event == KVMI_VCPU_EVENT_PAUSE)
+				break;
+			TEST_ASSERT_EQ(ev.event.event, KVMI_VCPU_EVENT_SINGLESTEP);
+			check_step(&ev);
+			TEST_ASSERT_EQ(++steps, 1);
+			kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+		}
+		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+	}
+	kvmi_expect_quiet(self->tool);
+	kvmi_stop(&runner);
+}
+
+static void guest_spin_irq(void)
+{
+	x2apic_enable();
+	sti();
+	asm volatile("xor %%ebx, %%ebx\n\tjmp spin" : : : "rbx", "memory");
+}
+
+static void send_irq(struct kvm_vm *vm)
+{
+	struct kvm_msi msi = { .address_lo = APIC_DEFAULT_GPA, .data = IRQ_VECTOR };
+
+	TEST_ASSERT_EQ(__vm_ioctl(vm, KVM_SIGNAL_MSI, &msi), 1);
+}
+
+static void wait_irqs(struct kvm_vm *vm, u64 nr)
+{
+	u64 *irqs = addr_gva2hva(vm, (gva_t)&guest_irqs);
+	int ms = KVMI_TIMEOUT_MS;
+
+	while (READ_ONCE(*irqs) < nr && ms--)
+		usleep(1000);
+	TEST_ASSERT_EQ(READ_ONCE(*irqs), nr);
+}
+
+/* One of the instructions of the loop; returns which. */
+static int spin_index(u64 rip)
+{
+	int i;
+
+	for (i = 0; i < 3; i++)
+		if (rip == spin_steps[i])
+			return i;
+	TEST_FAIL("The guest is at %lx, not in its loop", (unsigned long)rip);
+	return 0;
+}
+
+/* Once around the loop, and on: each step is the next instruction. */
+static void step_spin(struct kvmi_tool *tool, u16 vcpu, int steps, struct kvmi_ev *ev)
+{
+	int at;
+
+	at = spin_index(next_step(tool, vcpu, ev));
+	while (steps--) {
+		kvmi_reply(tool, ev, KVMI_EVENT_ACTION_CONTINUE);
+		at = (at + 1) % 3;
+		expect_step(tool, vcpu, spin_steps[at], ev);
+	}
+}
+
+/* An interrupt that comes meanwhile is delivered when the stepping is over. */
+TEST_F(kvmi_singlestep, interrupt_is_held_back)
+{
+	u64 *irqs = addr_gva2hva(self->vm, (gva_t)&guest_irqs);
+	struct kvm_vcpu *vcpu = self->vcpu[0];
+	struct kvmi_runner runner;
+	struct kvm_regs regs;
+	struct kvmi_ev ev;
+	int round;
+
+	vm_install_exception_handler(self->vm, IRQ_VECTOR, guest_irq_handler);
+	vcpu_arch_set_entry_point(vcpu, guest_spin_irq);
+	kvmi_start(&runner, vcpu);
+
+	/* Until the guest is where it takes them. */
+	do {
+		usleep(1000);
+		TEST_ASSERT_EQ(kvmi_get_registers(self->tool, 0, &regs), 0);
+	} while (regs.rip < spin_steps[0] || regs.rip > spin_steps[2]);
+	send_irq(self->vm);
+	wait_irqs(self->vm, 1);
+
+	for (round = 0; round < 3; round++) {
+		/* Only then the guest is behind its handler for sure. */
+		do {
+			TEST_ASSERT_EQ(kvmi_pause(self->tool, 0, 1), 0);
+			kvmi_expect_event(self->tool, 0, KVMI_VCPU_EVENT_PAUSE, &ev);
+			regs = ev.common.arch.regs;
+			if (regs.rip < spin_steps[0] || regs.rip > spin_steps[2])
+				kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+		} while (regs.rip < spin_steps[0] || regs.rip > spin_steps[2]);
+
+		TEST_ASSERT_EQ(kvmi_control_singlestep(self->tool, 0, 1), 0);
+		send_irq(self->vm);
+		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+		step_spin(self->tool, 0, 10, &ev);
+		TEST_ASSERT_EQ(READ_ONCE(*irqs), round + 1);
+		TEST_ASSERT_EQ(kvmi_control_singlestep(self->tool, 0, 0), 0);
+		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+		wait_irqs(self->vm, round + 2);
+		kvmi_expect_quiet(self->tool);
+	}
+	kvmi_stop(&runner);
+}
+
+/* Switched on and off while the vCPU runs, and waits for nothing. */
+TEST_F(kvmi_singlestep, running)
+{
+	struct kvm_vcpu *vcpu = self->vcpu[0];
+	struct kvmi_runner runner;
+	struct kvm_regs regs;
+	struct kvmi_ev ev;
+	int round;
+	u64 rcx;
+
+	set_guest(vcpu, spin_steps, 0);
+	vcpu_regs_get(vcpu, &regs);
+	/* As kvmi_guest_may_spin(). */
+	regs.rflags |= X86_EFLAGS_IF;
+	vcpu_regs_set(vcpu, &regs);
+	kvmi_start(&runner, vcpu);
+	for (round = 0; round < 5; round++) {
+		TEST_ASSERT_EQ(kvmi_control_singlestep(self->tool, 0, 1), 0);
+		step_spin(self->tool, 0, 7, &ev);
+		TEST_ASSERT_EQ(kvmi_control_singlestep(self->tool, 0, 0), 0);
+		rcx = ev.common.arch.regs.rcx;
+		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+		kvmi_expect_quiet(self->tool);
+		TEST_ASSERT_EQ(kvmi_get_registers(self->tool, 0, &regs), 0);
+		TEST_ASSERT(regs.rcx > rcx + 10, "The guest does not run: %llx after %lx",
+			    regs.rcx, (unsigned long)rcx);
+		TEST_ASSERT(!(regs.rflags & X86_EFLAGS_TF), "TF is left");
+	}
+
+	/* Out of the loop. */
+	TEST_ASSERT_EQ(kvmi_control_singlestep(self->tool, 0, 1), 0);
+	next_step(self->tool, 0, &ev);
+	regs = ev.common.arch.regs;
+	regs.rbx = 0x77;
+	TEST_ASSERT_EQ(kvmi_set_registers(self->tool, 0, &regs), 0);
+	finish(self->tool, &runner, &ev);
+}
+
+/* The guest goes on where the tool has put it. */
+TEST_F(kvmi_singlestep, set_registers)
+{
+	struct kvm_vcpu *vcpu = self->vcpu[0];
+	struct kvmi_runner runner;
+	struct kvm_regs regs;
+	struct kvmi_ev ev;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		set_case(vcpu, &straight_case);
+		start_stepping(self->tool, &runner, vcpu);
+		expect_step(self->tool, 0, straight_steps[1], &ev);
+		regs = ev.common.arch.regs;
+		regs.rip = straight_steps[4];
+		regs.rax = 0x100;
+		TEST_ASSERT_EQ(kvmi_set_registers(self->tool, 0, &regs), 0);
+		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+		expect_step(self->tool, 0, straight_steps[5], &ev);
+		TEST_ASSERT_EQ(ev.common.arch.regs.rcx, 0x101);
+
+		/* rflags as well, and no TF comes of it. */
+		regs = ev.common.arch.regs;
+		regs.rip = straight_steps[8];
+		regs.rax = 0x200;
+		regs.rflags ^= X86_EFLAGS_CF;
+		TEST_ASSERT_EQ(kvmi_set_registers(self->tool, 0, &regs), 0);
+		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+		expect_step(self->tool, 0, straight_steps[9], &ev);
+		TEST_ASSERT_EQ(ev.common.arch.regs.r12, 0x200);
+		TEST_ASSERT_EQ(ev.common.arch.regs.rflags, regs.rflags);
+		finish(self->tool, &runner, &ev);
+	}
+}
+
+/* A signal ends the waiting: no step is lost, and none is told twice. */
+TEST_F(kvmi_singlestep, interrupted)
+{
+	struct kvm_vcpu *vcpu = self->vcpu[0];
+	struct kvmi_runner runner;
+	struct kvm_regs regs;
+	struct kvmi_ev ev;
+	u32 seq = 0;
+	int i;
+
+	set_case(vcpu, &straight_case);
+	start_stepping(self->tool, &runner, vcpu);
+	for (i = 1; i <= 9; i++) {
+		expect_step(self->tool, 0, straight_steps[i], &ev);
+		TEST_ASSERT(i == 1 || ev.hdr.seq == seq + 1, "Event %u after %u", ev.hdr.seq, seq);
+		seq = ev.hdr.seq;
+		if (i & 1) {
+			kvmi_interrupt(&runner);
+			kvmi_interrupt(&runner);
+		} else {
+			kvmi_stop(&runner);
+			vcpu_regs_get(vcpu, &regs);
+			TEST_ASSERT_EQ(regs.rip, straight_steps[i]);
+			TEST_ASSERT(!(regs.rflags & X86_EFLAGS_TF), "The VMM sees TF");
+		}
+		kvmi_expect_quiet(self->tool);
+		if (i == 9)
+			break;
+		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+		if (!(i & 1)) {
+			kvmi_check_version(self->tool);
+			kvmi_start(&runner, vcpu);
+		}
+	}
+	check_straight(&ev.common.arch.regs);
+	finish(self->tool, &runner, &ev);
+}
+
+TEST_F(kvmi_singlestep, crash)
+{
+	struct kvm_vcpu *vcpu = self->vcpu[0];
+	struct kvmi_runner runner;
+	struct kvm_regs regs;
+	struct kvmi_ev ev;
+
+	set_case(vcpu, &straight_case);
+	start_stepping(self->tool, &runner, vcpu);
+	expect_step(self->tool, 0, straight_steps[1], &ev);
+	kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CRASH);
+	kvmi_expect_crash(&runner);
+	vcpu_regs_get(vcpu, &regs);
+	TEST_ASSERT_EQ(regs.rip, straight_steps[1]);
+	TEST_ASSERT(!(regs.rflags & X86_EFLAGS_TF), "The VMM sees TF");
+
+	/* A VMM that goes on nevertheless, without the tool. */
+	kvmi_unhook(self->vm);
+	kvmi_start(&runner, vcpu);
+	kvmi_expect_done(&runner);
+}
+
+/* The guest has come to its end without the tool. */
+static void expect_done_without_tf(struct kvmi_runner *runner)
+{
+	u64 *flags = addr_gva2hva(runner->vcpu->vm, (gva_t)guest_flags);
+	struct kvm_regs regs;
+
+	kvmi_expect_done(runner);
+	check_flags(flags[0]);
+	check_flags(flags[1]);
+	vcpu_regs_get(runner->vcpu, &regs);
+	TEST_ASSERT(!(regs.rflags & X86_EFLAGS_TF), "TF is left in the guest");
+}
+
+/* Whoever ends it, and however: the guest goes on, without steps and without TF. */
+TEST_F(kvmi_singlestep, ends)
+{
+	enum { RETRY, ACTION, DATA, CLOSE, UNHOOK, CLOSE_OUT, UNHOOK_OUT, DISALLOW, NR };
+	struct kvm_vcpu *vcpu = self->vcpu[0];
+	struct kvmi_runner runner;
+	struct kvmi_ev ev;
+	int how;
+
+	for (how = 0; how < NR; how++) {
+		set_case(vcpu, &pushf_case);
+		start_stepping(self->tool, &runner, vcpu);
+		expect_step(self->tool, 0, pushf_steps[1], &ev);
+		if (how == CLOSE_OUT || how == UNHOOK_OUT)
+			kvmi_stop(&runner);
+		switch (how) {
+		case RETRY:
+			kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_RETRY);
+			kvmi_expect_closed(self->tool);
+			break;
+		case ACTION:
+			kvmi_reply(self->tool, &ev, 3);
+			kvmi_expect_closed(self->tool);
+			break;
+		case DATA:
+			kvmi_reply_value(self->tool, &ev, 0);
+			kvmi_expect_closed(self->tool);
+			break;
+		case CLOSE:
+		case CLOSE_OUT:
+			kvmi_close(self->tool);
+			break;
+		case UNHOOK:
+		case UNHOOK_OUT:
+			kvmi_unhook(self->vm);
+			kvmi_expect_closed(self->tool);
+			break;
+		case DISALLOW:
+			kvmi_allow_event(self->vm, KVMI_VCPU_EVENT_SINGLESTEP, 0);
+			kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+			break;
+		}
+		if (how == CLOSE_OUT || how == UNHOOK_OUT)
+			kvmi_start(&runner, vcpu);
+		expect_done_without_tf(&runner);
+		if (how == DISALLOW)
+			kvmi_expect_quiet(self->tool);
+
+		/* A new tool begins with nothing. */
+		self->tool = kvmi_rehook(self->tool);
+		run_unwatched(vcpu, &pushf_case);
+		kvmi_expect_quiet(self->tool);
+	}
+}
+
+/* It ends between the instructions that save and restore the flags. */
+TEST_F(kvmi_singlestep, no_tf_is_left)
+{
+	struct kvm_vcpu *vcpu = self->vcpu[0];
+	struct kvmi_runner runner;
+	struct kvmi_ev ev;
+	int last, i;
+
+	for (last = 1; last <= 6; last++) {
+		set_case(vcpu, &pushf_case);
+		start_stepping(self->tool, &runner, vcpu);
+		for (i = 1; i <= last; i++) {
+			expect_step(self->tool, 0, pushf_steps[i], &ev);
+			if (i < last)
+				kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+		}
+		kvmi_unhook(self->vm);
+		expect_done_without_tf(&runner);
+		self->tool = kvmi_rehook(self->tool);
+	}
+}
+
+/* One vCPU steps, the other does not; then both, at the same time. */
+TEST_F(kvmi_singlestep, two_vcpus)
+{
+	static const struct step_case *cases[] = { &straight_case, &loop_case };
+	struct kvmi_runner runner[2];
+	u16 at[2] = {}, last[2] = {};
+	struct kvmi_ev ev;
+	int i, n, left;
+
+	set_case(self->vcpu[0], &straight_case);
+	start_stepping(self->tool, &runner[0], self->vcpu[0]);
+	expect_step(self->tool, 0, straight_steps[1], &ev);
+	run_unwatched(self->vcpu[1], &branch_case);
+	kvmi_expect_quiet(self->tool);
+	finish(self->tool, &runner[0], &ev);
+
+	for (i = 0; i < 2; i++) {
+		while (cases[i]->path[last[i] + 1] != END)
+			last[i]++;
+		set_case(self->vcpu[i], cases[i]);
+		TEST_ASSERT_EQ(kvmi_pause(self->tool, i, 0), 0);
+		kvmi_start(&runner[i], self->vcpu[i]);
+	}
+	for (left = 2; left;) {
+		TEST_ASSERT(kvmi_next_event(self->tool, &ev), "Closed");
+		n = ev.common.vcpu;
+		TEST_ASSERT(n < 2, "vCPU %d", n);
+		if (ev.event.event == KVMI_VCPU_EVENT_PAUSE) {
+			TEST_ASSERT_EQ(kvmi_control_singlestep(self->tool, n, 1), 0);
+		} else {
+			TEST_ASSERT_EQ(ev.event.event, KVMI_VCPU_EVENT_SINGLESTEP);
+			check_step(&ev);
+			TEST_ASSERT_EQ(ev.common.arch.regs.rip,
+				       cases[n]->steps[cases[n]->path[at[n]]]);
+			if (at[n]++ == last[n]) {
+				TEST_ASSERT_EQ(kvmi_control_singlestep(self->tool, n, 0), 0);
+				left--;
+			}
+		}
+		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+	}
+	kvmi_expect_done(&runner[0]);
+	kvmi_expect_done(&runner[1]);
+	kvmi_expect_quiet(self->tool);
+}
+
+int main(int argc, char *argv[])
+{
+	KVMI_REQUIRE();
+
+	return test_harness_run(argc, argv);
+}
