@@ -18,6 +18,14 @@
 #include "exception.h"
 #include "intercept.h"
 
+static void kvmi_set_step(struct kvm_vcpu *vcpu, bool enable)
+{
+	vcpu->arch.kvmi.step_done = false;
+	kvmi_set_intercept(vcpu, KVMI_INTERCEPT_STEP, enable);
+	/* For interrupts that were held back. */
+	kvm_make_request(KVM_REQ_EVENT, vcpu);
+}
+
 /* KVMI_VCPU_CONTROL_SINGLESTEP */
 int kvmi_arch_vcpu_control_singlestep(struct kvmi_call *call)
 {
@@ -32,13 +40,17 @@ int kvmi_arch_vcpu_control_singlestep(struct kvmi_call *call)
 	if (!kvm_caps.has_monitor_trap && !kvm_caps.has_hidden_tf)
 		return -KVM_EOPNOTSUPP;
 
-	kvmi_set_intercept(vcpu, KVMI_INTERCEPT_STEP, req->enable);
-	vcpu->arch.kvmi.step_done = false;
+	kvmi_set_step(vcpu, req->enable);
 	kvm_update_blockirq_apicv_inhibit(vcpu->kvm);
-	/* Interrupts that were held back. */
-	kvm_make_request(KVM_REQ_EVENT, vcpu);
 
 	return 0;
+}
+
+/* A vCPU that still ran when the connection ended may have left a step behind. */
+static bool kvmi_is_step_done(struct kvm_vcpu *vcpu)
+{
+	return vcpu->arch.kvmi.step_done &&
+	       kvmi_intercepts(vcpu, KVMI_INTERCEPT_STEP);
 }
 
 /* The guest has executed an instruction, or KVM has done it in its place. */
@@ -162,7 +174,7 @@ bool __kvmi_step_in_software(struct kvm_vcpu *vcpu, int *r)
  */
 bool kvmi_arch_has_work(struct kvm_vcpu *vcpu)
 {
-	return vcpu->arch.kvmi.step_done || kvmi_arch_is_injecting(vcpu);
+	return kvmi_is_step_done(vcpu) || kvmi_arch_is_injecting(vcpu);
 }
 
 /**
@@ -179,7 +191,7 @@ bool kvmi_arch_next_event(struct kvm_vcpu *vcpu, struct kvmi_event *ev)
 	if (kvmi_trap_event(vcpu, ev))
 		return true;
 
-	if (!vcpu->arch.kvmi.step_done)
+	if (!kvmi_is_step_done(vcpu))
 		return false;
 
 	vcpu->arch.kvmi.step_done = false;
@@ -208,6 +220,5 @@ void kvmi_arch_before_entry(struct kvm_vcpu *vcpu)
 void kvmi_arch_withdraw(struct kvm_vcpu *vcpu)
 {
 	vcpu->arch.kvmi.inject = KVMI_INJECT_NONE;
-	vcpu->arch.kvmi.step_done = false;
-	kvmi_set_intercept(vcpu, KVMI_INTERCEPT_STEP, false);
+	kvmi_set_step(vcpu, false);
 }

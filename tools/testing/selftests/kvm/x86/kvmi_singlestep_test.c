@@ -803,46 +803,94 @@ static void step_spin(struct kvmi_tool *tool, u16 vcpu, int steps, struct kvmi_e
 	}
 }
 
+static bool is_in_spin(const struct kvm_regs *regs)
+{
+	return regs->rip >= spin_steps[0] && regs->rip <= spin_steps[2];
+}
+
+/* The guest goes around its loop, and has taken an interrupt. */
+static void start_spin(struct kvmi_tool *tool, struct kvmi_runner *runner,
+		       struct kvm_vcpu *vcpu)
+{
+	struct kvm_regs regs;
+
+	vm_install_exception_handler(vcpu->vm, IRQ_VECTOR, guest_irq_handler);
+	vcpu_arch_set_entry_point(vcpu, guest_spin_irq);
+	kvmi_start(runner, vcpu);
+	do {
+		usleep(1000);
+		TEST_ASSERT_EQ(kvmi_get_registers(tool, vcpu->id, &regs), 0);
+	} while (!is_in_spin(&regs));
+	send_irq(vcpu->vm);
+	wait_irqs(vcpu->vm, 1);
+}
+
+/* Step on while an interrupt is pending; the guest has taken so many before. */
+static void step_with_irq(struct kvmi_tool *tool, struct kvm_vcpu *vcpu, u64 taken,
+			  struct kvmi_ev *ev)
+{
+	u64 *irqs = addr_gva2hva(vcpu->vm, (gva_t)&guest_irqs);
+
+	/* Only in the loop it is behind its handler for sure. */
+	for (;;) {
+		TEST_ASSERT_EQ(kvmi_pause(tool, vcpu->id, 1), 0);
+		kvmi_expect_event(tool, vcpu->id, KVMI_VCPU_EVENT_PAUSE, ev);
+		if (is_in_spin(&ev->common.arch.regs))
+			break;
+		kvmi_reply(tool, ev, KVMI_EVENT_ACTION_CONTINUE);
+	}
+
+	TEST_ASSERT_EQ(kvmi_control_singlestep(tool, vcpu->id, 1), 0);
+	send_irq(vcpu->vm);
+	kvmi_reply(tool, ev, KVMI_EVENT_ACTION_CONTINUE);
+	step_spin(tool, vcpu->id, 10, ev);
+	TEST_ASSERT_EQ(READ_ONCE(*irqs), taken);
+}
+
 /* An interrupt that comes meanwhile is delivered when the stepping is over. */
 TEST_F(kvmi_singlestep, interrupt_is_held_back)
 {
-	u64 *irqs = addr_gva2hva(self->vm, (gva_t)&guest_irqs);
 	struct kvm_vcpu *vcpu = self->vcpu[0];
 	struct kvmi_runner runner;
-	struct kvm_regs regs;
 	struct kvmi_ev ev;
 	int round;
 
-	vm_install_exception_handler(self->vm, IRQ_VECTOR, guest_irq_handler);
-	vcpu_arch_set_entry_point(vcpu, guest_spin_irq);
-	kvmi_start(&runner, vcpu);
-
-	/* Until the guest is where it takes them. */
-	do {
-		usleep(1000);
-		TEST_ASSERT_EQ(kvmi_get_registers(self->tool, 0, &regs), 0);
-	} while (regs.rip < spin_steps[0] || regs.rip > spin_steps[2]);
-	send_irq(self->vm);
-	wait_irqs(self->vm, 1);
+	start_spin(self->tool, &runner, vcpu);
 
 	for (round = 0; round < 3; round++) {
-		/* Only then the guest is behind its handler for sure. */
-		do {
-			TEST_ASSERT_EQ(kvmi_pause(self->tool, 0, 1), 0);
-			kvmi_expect_event(self->tool, 0, KVMI_VCPU_EVENT_PAUSE, &ev);
-			regs = ev.common.arch.regs;
-			if (regs.rip < spin_steps[0] || regs.rip > spin_steps[2])
-				kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
-		} while (regs.rip < spin_steps[0] || regs.rip > spin_steps[2]);
-
-		TEST_ASSERT_EQ(kvmi_control_singlestep(self->tool, 0, 1), 0);
-		send_irq(self->vm);
-		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
-		step_spin(self->tool, 0, 10, &ev);
-		TEST_ASSERT_EQ(READ_ONCE(*irqs), round + 1);
+		step_with_irq(self->tool, vcpu, round + 1, &ev);
 		TEST_ASSERT_EQ(kvmi_control_singlestep(self->tool, 0, 0), 0);
 		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
 		wait_irqs(self->vm, round + 2);
+		kvmi_expect_quiet(self->tool);
+	}
+	kvmi_stop(&runner);
+}
+
+/* So it is when the connection ends instead. */
+TEST_F(kvmi_singlestep, interrupt_after_the_end)
+{
+	enum { CLOSE, UNHOOK, CLOSE_OUT, UNHOOK_OUT, NR };
+	struct kvm_vcpu *vcpu = self->vcpu[0];
+	struct kvmi_runner runner;
+	struct kvmi_ev ev;
+	int how;
+
+	start_spin(self->tool, &runner, vcpu);
+	for (how = 0; how < NR; how++) {
+		bool out = how == CLOSE_OUT || how == UNHOOK_OUT;
+
+		step_with_irq(self->tool, vcpu, how + 1, &ev);
+		if (out)
+			kvmi_stop(&runner);
+		if (how == CLOSE || how == CLOSE_OUT)
+			kvmi_close(self->tool);
+		else
+			kvmi_unhook(self->vm);
+		if (out)
+			kvmi_start(&runner, vcpu);
+		wait_irqs(self->vm, how + 2);
+		self->tool = kvmi_rehook(self->tool);
 		kvmi_expect_quiet(self->tool);
 	}
 	kvmi_stop(&runner);
