@@ -23,43 +23,27 @@ static const int crs[] = { 0, 3, 4 };
 /* What the guest can do. Writes return the exception that they got, or 0. */
 static u64 guest_write_cr(u64 cr, u64 value)
 {
-	u64 error_code;
-	u8 vector;
-
 	switch (cr) {
 	case 0:
-		vector = kvm_asm_safe_ec("mov %%rax, %%cr0", error_code, "a"(value));
-		break;
+		return kvmi_guest_try("mov %%rax, %%cr0", "a"(value));
 	case 3:
-		vector = kvm_asm_safe_ec("mov %%rax, %%cr3", error_code, "a"(value));
-		break;
+		return kvmi_guest_try("mov %%rax, %%cr3", "a"(value));
 	default:
-		vector = kvm_asm_safe_ec("mov %%rax, %%cr4", error_code, "a"(value));
-		break;
+		return kvmi_guest_try("mov %%rax, %%cr4", "a"(value));
 	}
-
-	return kvmi_guest_exception(vector, error_code);
 }
 
 /* The same by KVM's emulator. */
 static u64 guest_emulate_write_cr(u64 cr, u64 value)
 {
-	u64 error_code;
-	u8 vector;
-
 	switch (cr) {
 	case 0:
-		vector = kvm_asm_safe_ec_fep("mov %%rax, %%cr0", error_code, "a"(value));
-		break;
+		return kvmi_guest_try_fep("mov %%rax, %%cr0", "a"(value));
 	case 3:
-		vector = kvm_asm_safe_ec_fep("mov %%rax, %%cr3", error_code, "a"(value));
-		break;
+		return kvmi_guest_try_fep("mov %%rax, %%cr3", "a"(value));
 	default:
-		vector = kvm_asm_safe_ec_fep("mov %%rax, %%cr4", error_code, "a"(value));
-		break;
+		return kvmi_guest_try_fep("mov %%rax, %%cr4", "a"(value));
 	}
-
-	return kvmi_guest_exception(vector, error_code);
 }
 
 static u64 guest_read_cr(u64 cr, u64 unused)

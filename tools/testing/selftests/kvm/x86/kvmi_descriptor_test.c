@@ -71,29 +71,17 @@ static u64 guest_lidt(u64 address, u64 size)
 
 static u64 guest_lldt(u64 selector, u64 a1)
 {
-	u64 error_code;
-	u8 vector;
-
-	vector = kvm_asm_safe_ec("lldt %%ax", error_code, "a"(selector));
-	return kvmi_guest_exception(vector, error_code);
+	return kvmi_guest_try("lldt %%ax", "a"(selector));
 }
 
 static u64 guest_ltr(u64 selector, u64 a1)
 {
-	u64 error_code;
-	u8 vector;
-
-	vector = kvm_asm_safe_ec("ltr %%ax", error_code, "a"(selector));
-	return kvmi_guest_exception(vector, error_code);
+	return kvmi_guest_try("ltr %%ax", "a"(selector));
 }
 
 static u64 guest_sgdt_fault(u64 gva, u64 a1)
 {
-	u64 error_code;
-	u8 vector;
-
-	vector = kvm_asm_safe_ec("sgdt (%%rdi)", error_code, "D"(gva));
-	return kvmi_guest_exception(vector, error_code);
+	return kvmi_guest_try("sgdt (%%rdi)", "D"(gva));
 }
 
 /* At a known place, and with a register that the tool can change. */

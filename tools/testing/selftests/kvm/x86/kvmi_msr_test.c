@@ -19,23 +19,13 @@ KVMI_TEST_SUITE(kvmi_msr, 2);
 /* What the guest can do. These return the exception that they got, or 0. */
 static u64 guest_wrmsr(u64 msr, u64 value)
 {
-	u64 error_code;
-	u8 vector;
-
-	vector = kvm_asm_safe_ec("wrmsr", error_code, "a"((u32)value), "d"(value >> 32),
-				 "c"((u32)msr));
-	return kvmi_guest_exception(vector, error_code);
+	return kvmi_guest_try("wrmsr", "a"((u32)value), "d"(value >> 32), "c"((u32)msr));
 }
 
 /* The same by KVM's emulator. */
 static u64 guest_emulate_wrmsr(u64 msr, u64 value)
 {
-	u64 error_code;
-	u8 vector;
-
-	vector = kvm_asm_safe_ec_fep("wrmsr", error_code, "a"((u32)value),
-				     "d"(value >> 32), "c"((u32)msr));
-	return kvmi_guest_exception(vector, error_code);
+	return kvmi_guest_try_fep("wrmsr", "a"((u32)value), "d"(value >> 32), "c"((u32)msr));
 }
 
 static u64 guest_rdmsr(u64 msr, u64 unused)

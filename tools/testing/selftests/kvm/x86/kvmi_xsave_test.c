@@ -55,23 +55,13 @@ static u64 guest_hold_ymm(u64 value, u64 unused)
 
 static u64 guest_xsetbv(u64 xcr, u64 value)
 {
-	u64 error_code;
-	u8 vector;
-
-	vector = kvm_asm_safe_ec("xsetbv", error_code, "a"((u32)value), "d"(value >> 32),
-				 "c"((u32)xcr));
-	return kvmi_guest_exception(vector, error_code);
+	return kvmi_guest_try("xsetbv", "a"((u32)value), "d"(value >> 32), "c"((u32)xcr));
 }
 
 /* The same by KVM's emulator. */
 static u64 guest_emulate_xsetbv(u64 xcr, u64 value)
 {
-	u64 error_code;
-	u8 vector;
-
-	vector = kvm_asm_safe_ec_fep("xsetbv", error_code, "a"((u32)value),
-				     "d"(value >> 32), "c"((u32)xcr));
-	return kvmi_guest_exception(vector, error_code);
+	return kvmi_guest_try_fep("xsetbv", "a"((u32)value), "d"(value >> 32), "c"((u32)xcr));
 }
 
 static u64 guest_xgetbv(u64 a0, u64 a1)

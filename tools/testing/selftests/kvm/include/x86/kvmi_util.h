@@ -187,11 +187,22 @@ gpa_t kvmi_root_without(struct kvm_vm *vm, gva_t gva);
 
 /* For guests. */
 
-/* The vector of an exception and its error code, 0 for none. */
-static inline u64 kvmi_guest_exception(u8 vector, u64 error_code)
-{
-	return vector ? vector | error_code << 8 : 0;
-}
+/*
+ * Execute an instruction, directly or by KVM's emulator: the vector and, from bit 8,
+ * the error code of its exception, 0 for none.
+ */
+#define __kvmi_guest_try(safe_ec, insn, inputs...)			\
+({									\
+	u64 try_error_code;						\
+	u8 try_vector = safe_ec(insn, try_error_code, inputs);		\
+									\
+	try_vector ? try_vector | try_error_code << 8 : 0;		\
+})
+
+#define kvmi_guest_try(insn, inputs...)					\
+	__kvmi_guest_try(kvm_asm_safe_ec, insn, inputs)
+#define kvmi_guest_try_fep(insn, inputs...)				\
+	__kvmi_guest_try(kvm_asm_safe_ec_fep, insn, inputs)
 
 /* The end of a guest that is written in assembler: a place to jump to. */
 void kvmi_guest_done(void);

@@ -995,9 +995,5 @@ void kvmi_guest_done(void)
 
 u64 kvmi_guest_read(u64 gva, u64 unused)
 {
-	u64 error_code;
-	u8 vector;
-
-	vector = kvm_asm_safe_ec("mov (%%rdi), %%r9", error_code, "D"(gva));
-	return kvmi_guest_exception(vector, error_code);
+	return kvmi_guest_try("mov (%%rdi), %%r9", "D"(gva));
 }
