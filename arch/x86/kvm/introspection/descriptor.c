@@ -29,7 +29,6 @@ bool __kvmi_descriptor(struct kvm_vcpu *vcpu, u8 descriptor, bool write, int *r)
 		.payload = &payload,
 		.payload_len = sizeof(payload),
 	};
-
 	unsigned long rip = kvm_rip_read(vcpu);
 
 	if (!kvmi_wants(vcpu, ev.id))

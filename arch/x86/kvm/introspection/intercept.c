@@ -39,7 +39,7 @@ void kvmi_set_intercept(struct kvm_vcpu *vcpu, u32 what, bool enable)
 	u32 now = vcpu->arch.kvmi.intercepts;
 
 	if (enable)
-		vcpu->arch.kvmi.shares = true;
+		WRITE_ONCE(vcpu->arch.kvmi.shares, true);
 	WRITE_ONCE(vcpu->arch.kvmi.intercepts,
 		   enable ? now | what : now & ~what);
 	kvm_make_request(KVM_REQ_RECALC_INTERCEPTS, vcpu);

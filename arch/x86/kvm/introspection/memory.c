@@ -9,10 +9,8 @@
 
 #include "memory.h"
 
-#define KVMI_MTRR_ENABLED	BIT(11)
-#define KVMI_MTRR_FIXED_ENABLED	BIT(10)
-#define KVMI_MTRR_MASK_VALID	BIT(11)
-#define KVMI_MTRR_FIXED_END	0x100000
+#define KVMI_MTRR_FIXED_END	SZ_1M
+#define KVMI_MTRR_RANGE		GENMASK_ULL(63, PAGE_SHIFT)
 
 /* The fixed ranges: 64 KiB, 16 KiB and 4 KiB each, a byte for each range. */
 static u8 kvmi_fixed_mtrr_type(const struct kvm_mtrr *mtrr, u64 gpa)
@@ -53,17 +51,17 @@ static u8 kvmi_mtrr_type(struct kvm_vcpu *vcpu, u64 gpa)
 	u64 base, mask;
 	int i;
 
-	if (!(mtrr->deftype & KVMI_MTRR_ENABLED))
+	if (!(mtrr->deftype & MTRR_DEF_TYPE_E))
 		return MTRR_TYPE_UNCACHABLE;
 
-	if (gpa < KVMI_MTRR_FIXED_END && mtrr->deftype & KVMI_MTRR_FIXED_ENABLED)
+	if (gpa < KVMI_MTRR_FIXED_END && mtrr->deftype & MTRR_DEF_TYPE_FE)
 		return kvmi_fixed_mtrr_type(mtrr, gpa);
 
 	for (i = 0; i < KVM_NR_VAR_MTRR; i++) {
 		base = mtrr->var[2 * i];
 		mask = mtrr->var[2 * i + 1];
-		if (!(mask & KVMI_MTRR_MASK_VALID) ||
-		    (gpa ^ base) & mask & PAGE_MASK)
+		if (!(mask & MTRR_PHYSMASK_V) ||
+		    (gpa ^ base) & mask & KVMI_MTRR_RANGE)
 			continue;
 
 		type = found ? kvmi_combine_mtrr_types(type, base) : (u8)base;
