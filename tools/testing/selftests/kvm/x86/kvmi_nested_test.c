@@ -43,6 +43,23 @@ static void guest_do_all(u64 value)
 /* Two writes to each of CR0 and CR4, two MSRs, a descriptor table. */
 #define ALL_EVENTS	7
 
+/* If this is set, breakpoints are what there is to see instead. */
+static u64 guest_wants_int3;
+static u64 guest_int3s;
+
+static void guest_bp_handler(struct ex_regs *regs)
+{
+	guest_int3s++;
+}
+
+static void guest_act(u64 value)
+{
+	if (guest_wants_int3)
+		asm volatile("int3");
+	else
+		guest_do_all(value);
+}
+
 static void l2_code(void)
 {
 	guest_set_where(IN_L2);
@@ -51,7 +68,7 @@ static void l2_code(void)
 	while (READ_ONCE(guest_go_on) < guest_arrivals)
 		;
 	asm volatile("cli");
-	guest_do_all(0x200000);
+	guest_act(0x200000);
 	kvmi_guest_hypercall();
 }
 
@@ -90,7 +107,7 @@ static void l1_code(void *nested)
 
 	for (round = 0; round < ROUNDS; round++) {
 		guest_set_where(IN_L1);
-		guest_do_all(0x100000 + round);
+		guest_act(0x100000 + round);
 		guest_set_where(ELSEWHERE);
 
 		if (this_cpu_has(X86_FEATURE_SVM))
@@ -100,7 +117,7 @@ static void l1_code(void *nested)
 		guest_set_where(ELSEWHERE);
 	}
 	guest_set_where(IN_L1);
-	guest_do_all(0x100000 + round);
+	guest_act(0x100000 + round);
 	guest_set_where(ELSEWHERE);
 	GUEST_DONE();
 }
@@ -110,21 +127,23 @@ static bool has_nested(void)
 	return kvm_cpu_has(X86_FEATURE_SVM) || kvm_cpu_has(X86_FEATURE_VMX);
 }
 
-static void set_l1(struct kvm_vm *vm, struct kvm_vcpu *vcpu)
+static u64 *guest_var(struct kvm_vm *vm, u64 *var)
+{
+	return addr_gva2hva(vm, (gva_t)var);
+}
+
+static void set_l1(struct kvm_vm *vm, struct kvm_vcpu *vcpu, bool int3)
 {
 	gva_t gva;
 
+	*guest_var(vm, &guest_wants_int3) = int3;
+	vm_install_exception_handler(vm, BP_VECTOR, guest_bp_handler);
 	if (kvm_cpu_has(X86_FEATURE_SVM))
 		vcpu_alloc_svm(vm, &gva);
 	else
 		vcpu_alloc_vmx(vm, &gva);
 	vcpu_arch_set_entry_point(vcpu, l1_code);
 	vcpu_args_set(vcpu, 1, gva);
-}
-
-static u64 *guest_var(struct kvm_vm *vm, u64 *var)
-{
-	return addr_gva2hva(vm, (gva_t)var);
 }
 
 static void want_all(struct kvmi_tool *tool, u8 enable)
@@ -182,50 +201,96 @@ static int watch(struct kvmi_tool *tool, struct kvmi_runner *runner, u64 arrival
 	}
 }
 
-TEST_F(kvmi_nested, events_are_for_l1)
+/* With so many events each time that L1 acts. */
+static void test_events_are_for_l1(struct kvmi_tool *tool, struct kvm_vcpu *vcpu,
+				   int events)
 {
 	struct kvmi_runner runner;
 	struct kvmi_ev ev;
 
-	if (!has_nested())
-		SKIP(return, "KVM gives no virtualization to guests on this host");
+	*guest_var(tool->vm, &guest_go_on) = ROUNDS;
+	kvmi_start_paused(tool, &runner, vcpu, &ev);
+	want_all(tool, 1);
+	kvmi_reply(tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
 
-	set_l1(self->vm, self->vcpu[0]);
-	*guest_var(self->vm, &guest_go_on) = ROUNDS;
-	kvmi_start_paused(self->tool, &runner, self->vcpu[0], &ev);
-	want_all(self->tool, 1);
-	kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
-
-	TEST_ASSERT_EQ(watch(self->tool, &runner, ~0ull), (ROUNDS + 1) * ALL_EVENTS);
+	TEST_ASSERT_EQ(watch(tool, &runner, ~0ull), (ROUNDS + 1) * events);
 	kvmi_expect_done(&runner);
 }
 
 /* What is switched while L2 runs holds for L1 when it is back. */
-TEST_F(kvmi_nested, switched_in_l2)
+static void test_switched_in_l2(struct kvmi_tool *tool, struct kvm_vcpu *vcpu,
+				int events)
 {
-	u64 *go_on = guest_var(self->vm, &guest_go_on);
+	u64 *go_on = guest_var(tool->vm, &guest_go_on);
 	struct kvmi_runner runner;
 	struct kvmi_ev ev;
 	u64 round;
 
+	kvmi_start(&runner, vcpu);
+	TEST_ASSERT_EQ(watch(tool, &runner, 1), 0);
+	for (round = 1; round <= ROUNDS; round++) {
+		TEST_ASSERT_EQ(kvmi_pause(tool, 0, 1), 0);
+		kvmi_expect_event(tool, 0, KVMI_VCPU_EVENT_PAUSE, &ev);
+		want_all(tool, round & 1);
+		*go_on = round;
+		kvmi_reply(tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+
+		/* L1 does it all, and is back in L2 or done. */
+		TEST_ASSERT_EQ(watch(tool, &runner, round + 1), round & 1 ? events : 0);
+	}
+	kvmi_expect_done(&runner);
+}
+
+/* L1 and L2 have all had their own #BP. */
+static void check_int3s(struct kvm_vm *vm)
+{
+	TEST_ASSERT_EQ(*guest_var(vm, &guest_int3s), 2 * ROUNDS + 1);
+}
+
+TEST_F(kvmi_nested, events_are_for_l1)
+{
 	if (!has_nested())
 		SKIP(return, "KVM gives no virtualization to guests on this host");
 
-	set_l1(self->vm, self->vcpu[0]);
-	kvmi_start(&runner, self->vcpu[0]);
-	TEST_ASSERT_EQ(watch(self->tool, &runner, 1), 0);
-	for (round = 1; round <= ROUNDS; round++) {
-		TEST_ASSERT_EQ(kvmi_pause(self->tool, 0, 1), 0);
-		kvmi_expect_event(self->tool, 0, KVMI_VCPU_EVENT_PAUSE, &ev);
-		want_all(self->tool, round & 1);
-		*go_on = round;
-		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+	set_l1(self->vm, self->vcpu[0], false);
+	test_events_are_for_l1(self->tool, self->vcpu[0], ALL_EVENTS);
+}
 
-		/* L1 does it all, and is back in L2 or done. */
-		TEST_ASSERT_EQ(watch(self->tool, &runner, round + 1),
-			       round & 1 ? ALL_EVENTS : 0);
-	}
-	kvmi_expect_done(&runner);
+TEST_F(kvmi_nested, breakpoints_are_for_l1)
+{
+	const char *lacks = kvmi_int3_lacks(true);
+
+	if (!has_nested())
+		SKIP(return, "KVM gives no virtualization to guests on this host");
+	if (lacks)
+		SKIP(return, "%s", lacks);
+
+	set_l1(self->vm, self->vcpu[0], true);
+	test_events_are_for_l1(self->tool, self->vcpu[0], 1);
+	check_int3s(self->vm);
+}
+
+TEST_F(kvmi_nested, switched_in_l2)
+{
+	if (!has_nested())
+		SKIP(return, "KVM gives no virtualization to guests on this host");
+
+	set_l1(self->vm, self->vcpu[0], false);
+	test_switched_in_l2(self->tool, self->vcpu[0], ALL_EVENTS);
+}
+
+TEST_F(kvmi_nested, breakpoints_switched_in_l2)
+{
+	const char *lacks = kvmi_int3_lacks(true);
+
+	if (!has_nested())
+		SKIP(return, "KVM gives no virtualization to guests on this host");
+	if (lacks)
+		SKIP(return, "%s", lacks);
+
+	set_l1(self->vm, self->vcpu[0], true);
+	test_switched_in_l2(self->tool, self->vcpu[0], 1);
+	check_int3s(self->vm);
 }
 
 int main(int argc, char *argv[])
