@@ -245,6 +245,39 @@ struct kvmi_vm_get_max_gfn_reply {
 	__u64 gfn;
 };
 
+/* kvmi_page_access_entry.access, kvmi_vcpu_event_pf.access */
+enum {
+	KVMI_PAGE_ACCESS_R = 1 << 0,
+	KVMI_PAGE_ACCESS_W = 1 << 1,
+	KVMI_PAGE_ACCESS_X = 1 << 2,
+};
+
+/**
+ * struct kvmi_page_access_entry - what the guest may do with a page
+ * @gpa: guest physical address of the page, 4 KiB
+ * @access: KVMI_PAGE_ACCESS_* that are allowed; all of them: no restriction
+ * @padding: zero
+ */
+struct kvmi_page_access_entry {
+	__u64 gpa;
+	__u8 access;
+	__u8 padding[7];
+};
+
+/**
+ * struct kvmi_vm_set_page_access - KVMI_VM_SET_PAGE_ACCESS
+ * @count: number of entries; 511 fit into a message
+ * @padding1: zero
+ * @padding2: zero
+ * @entries: the pages
+ */
+struct kvmi_vm_set_page_access {
+	__u16 count;
+	__u16 padding1;
+	__u32 padding2;
+	struct kvmi_page_access_entry entries[];
+};
+
 /**
  * struct kvmi_vcpu_hdr - starts the data of every vCPU command and event reply
  * @vcpu: vCPU index
@@ -338,6 +371,24 @@ struct kvmi_vcpu_event_reply {
 	__u8 event;
 	__u16 padding1;
 	__u32 padding2;
+};
+
+/**
+ * struct kvmi_vcpu_event_pf - payload of KVMI_VCPU_EVENT_PF
+ * @gva: guest virtual address of the access, all ones if it is not known
+ * @gpa: guest physical address of the access, bytes
+ * @access: KVMI_PAGE_ACCESS_* that were wanted
+ * @padding1: zero
+ * @padding2: zero
+ * @padding3: zero
+ */
+struct kvmi_vcpu_event_pf {
+	__u64 gva;
+	__u64 gpa;
+	__u8 access;
+	__u8 padding1;
+	__u16 padding2;
+	__u32 padding3;
 };
 
 /**
