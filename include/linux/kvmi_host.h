@@ -58,6 +58,7 @@ struct kvmi_vcpu;
 /**
  * struct kvmi_call - a command while it is carried out
  * @kvmi: the connection it came from
+ * @kvm: the VM
  * @vcpu: the vCPU of a vCPU command, which runs in its thread; else NULL
  * @kvi: its introspection side; else NULL
  * @id: KVMI_*
@@ -72,6 +73,7 @@ struct kvmi_vcpu;
  */
 struct kvmi_call {
 	struct kvm_introspection *kvmi;
+	struct kvm *kvm;
 	struct kvm_vcpu *vcpu;
 	struct kvmi_vcpu *kvi;
 	u16 id;
@@ -140,7 +142,9 @@ bool kvmi_arch_has_work(struct kvm_vcpu *vcpu);
 bool kvmi_arch_next_event(struct kvm_vcpu *vcpu, struct kvmi_event *ev);
 bool kvmi_arch_is_injecting(struct kvm_vcpu *vcpu);
 void kvmi_arch_before_entry(struct kvm_vcpu *vcpu);
+void kvmi_arch_before_wait(struct kvm_vcpu *vcpu);
 void kvmi_arch_withdraw(struct kvm_vcpu *vcpu);
+void kvmi_arch_clear_page_access(struct kvm *kvm);
 void kvmi_arch_free_vcpu(struct kvm_vcpu *vcpu);
 void kvmi_arch_drop_intercepts(struct kvm_vcpu *vcpu);
 void kvmi_arch_recalc_intercepts(struct kvm *kvm);
@@ -151,6 +155,7 @@ bool kvmi_arch_same_instruction(const struct kvmi_vcpu_event_arch *a,
 void kvmi_arch_set_registers(struct kvm_vcpu *vcpu,
 			     const struct kvm_regs *regs);
 
+int kvmi_arch_vm_set_page_access(struct kvmi_call *call);
 int kvmi_arch_vcpu_get_info(struct kvmi_call *call);
 int kvmi_arch_vcpu_get_registers(struct kvmi_call *call);
 int kvmi_arch_vcpu_get_cpuid(struct kvmi_call *call);

@@ -21,6 +21,7 @@
 		{ KVMI_VM_PAUSE_VCPU,		"vm-pause-vcpu" },	\
 		{ KVMI_VM_CONTROL_CLEANUP,	"vm-control-cleanup" },	\
 		{ KVMI_VM_GET_MAX_GFN,		"vm-get-max-gfn" },	\
+		{ KVMI_VM_SET_PAGE_ACCESS,	"vm-set-page-access" },	\
 		{ KVMI_VCPU_GET_INFO,		"vcpu-get-info" },	\
 		{ KVMI_VCPU_CONTROL_EVENTS,	"vcpu-control-events" }, \
 		{ KVMI_VCPU_GET_REGISTERS,	"vcpu-get-registers" },	\
@@ -46,6 +47,7 @@
 		{ KVMI_VCPU_EVENT_XSETBV,	"xsetbv" },		\
 		{ KVMI_VCPU_EVENT_DESCRIPTOR,	"descriptor" },		\
 		{ KVMI_VCPU_EVENT_MSR,		"msr" },		\
+		{ KVMI_VCPU_EVENT_PF,		"pf" },			\
 		{ KVMI_VCPU_EVENT_SINGLESTEP,	"singlestep" })
 
 #define kvmi_action_name(id)						\

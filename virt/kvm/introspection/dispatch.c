@@ -74,6 +74,10 @@ static const struct kvmi_command kvmi_commands[KVMI_NUM_MESSAGES] = {
 	[KVMI_VM_GET_MAX_GFN] = {
 		.run = kvmi_vm_get_max_gfn,
 	},
+	[KVMI_VM_SET_PAGE_ACCESS] = {
+		.run = kvmi_arch_vm_set_page_access,
+		.size = sizeof(struct kvmi_vm_set_page_access),
+	},
 
 	[KVMI_VCPU_GET_INFO] = {
 		.run = kvmi_arch_vcpu_get_info,
@@ -346,6 +350,7 @@ bool kvmi_dispatch(struct kvm_introspection *kvmi, struct kvmi_vcpu *self,
 	size_t skip = hdr->id & 1 ? sizeof(struct kvmi_vcpu_hdr) : 0;
 	struct kvmi_call call = {
 		.kvmi = kvmi,
+		.kvm = kvmi->kvm,
 		.id = hdr->id,
 		.seq = hdr->seq,
 	};

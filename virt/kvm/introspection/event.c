@@ -74,6 +74,11 @@ static const struct kvmi_event_type kvmi_events[KVMI_NUM_EVENTS] = {
 		.reply_len = sizeof(struct kvmi_vcpu_event_msr_reply),
 		.enable = true,
 	},
+	[KVMI_VCPU_EVENT_PF] = {
+		.actions = KVMI_ACTION(CONTINUE) | KVMI_ACTION(RETRY) |
+			   KVMI_ACTION(CRASH),
+		.enable = true,
+	},
 	[KVMI_VCPU_EVENT_SINGLESTEP] = {
 		.actions = KVMI_ACTION(CONTINUE) | KVMI_ACTION(CRASH),
 		.boundary = true,
@@ -358,6 +363,8 @@ static int kvmi_send_and_wait(struct kvmi_vcpu *kvi, u64 *reply)
 {
 	struct kvmi_verdict verdict;
 	int r;
+
+	kvmi_arch_before_wait(kvi->vcpu);
 
 	if (!kvmi_send_event(kvi)) {
 		r = kvmi_wait(kvi);

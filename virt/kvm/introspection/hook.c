@@ -122,6 +122,8 @@ static void kvmi_release(struct kvm_introspection *kvmi)
 		rcu_assign_pointer(vcpu->introspection, NULL);
 	mutex_unlock(&kvm->lock);
 
+	kvmi_arch_clear_page_access(kvm);
+
 	synchronize_srcu_expedited(&kvm->srcu);
 
 	kvm_for_each_vcpu(i, vcpu, kvm) {

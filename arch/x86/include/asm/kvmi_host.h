@@ -31,6 +31,8 @@ enum kvmi_step_insn {
  *	  there was none
  * @inject: state of @trap
  * @step_insn: the instruction at rip, where RFLAGS.TF is used for stepping
+ * @step: the tool wants the vCPU to be single-stepped
+ * @step_over: an instruction is stepped over that accesses restricted pages
  * @step_done: an instruction is done that the tool is to be told of
  * @trap: what is to be injected
  *
@@ -44,6 +46,8 @@ struct kvmi_vcpu_arch {
 	unsigned long *msrs;
 	enum kvmi_inject_state inject;
 	enum kvmi_step_insn step_insn;
+	bool step;
+	bool step_over;
 	bool step_done;
 	struct kvmi_vcpu_event_trap trap;
 };

@@ -24,6 +24,8 @@ bool __kvmi_cr_write(struct kvm_vcpu *vcpu, int cr, unsigned long *val, int *r);
 bool __kvmi_descriptor(struct kvm_vcpu *vcpu, u8 descriptor, bool write, int *r);
 bool __kvmi_msr_write(struct kvm_vcpu *vcpu, u32 msr, u64 *data, int *r);
 bool __kvmi_xsetbv(struct kvm_vcpu *vcpu, u32 index, u64 val, int *r);
+int kvmi_page_denied(struct kvm_vcpu *vcpu, u64 gva, gpa_t gpa, u8 access);
+void kvmi_step_over(struct kvm_vcpu *vcpu, bool enable);
 void __kvmi_instruction_done(struct kvm_vcpu *vcpu);
 bool __kvmi_step_in_software(struct kvm_vcpu *vcpu, int *r);
 

@@ -11,19 +11,44 @@
 #include <linux/kvmi_host.h>
 
 #include "irq.h"
+#include "mmu/gfn_access.h"
 #include "regs.h"
 #include "x86.h"
 
 #include "events.h"
 #include "exception.h"
 #include "intercept.h"
+#include "memory.h"
+
+/* Both who want the vCPU to be single-stepped were asked. */
+static void kvmi_recalc_step(struct kvm_vcpu *vcpu)
+{
+	struct kvmi_vcpu_arch *arch = &vcpu->arch.kvmi;
+
+	kvmi_set_intercept(vcpu, KVMI_INTERCEPT_STEP, arch->step || arch->step_over);
+	/* For interrupts that were held back. */
+	kvm_make_request(KVM_REQ_EVENT, vcpu);
+}
 
 static void kvmi_set_step(struct kvm_vcpu *vcpu, bool enable)
 {
+	vcpu->arch.kvmi.step = enable;
 	vcpu->arch.kvmi.step_done = false;
-	kvmi_set_intercept(vcpu, KVMI_INTERCEPT_STEP, enable);
-	/* For interrupts that were held back. */
-	kvm_make_request(KVM_REQ_EVENT, vcpu);
+	kvmi_recalc_step(vcpu);
+}
+
+/**
+ * kvmi_step_over - an instruction that accesses restricted pages is to be stepped over
+ * @vcpu: the vCPU of the calling thread, which holds kvm->srcu
+ * @enable: begin or end
+ */
+void kvmi_step_over(struct kvm_vcpu *vcpu, bool enable)
+{
+	if (vcpu->arch.kvmi.step_over == enable)
+		return;
+
+	vcpu->arch.kvmi.step_over = enable;
+	kvmi_recalc_step(vcpu);
 }
 
 /* KVMI_VCPU_CONTROL_SINGLESTEP */
@@ -49,8 +74,7 @@ int kvmi_arch_vcpu_control_singlestep(struct kvmi_call *call)
 /* A vCPU that still ran when the connection ended may have left a step behind. */
 static bool kvmi_is_step_done(struct kvm_vcpu *vcpu)
 {
-	return vcpu->arch.kvmi.step_done &&
-	       kvmi_intercepts(vcpu, KVMI_INTERCEPT_STEP);
+	return vcpu->arch.kvmi.step_done && vcpu->arch.kvmi.step;
 }
 
 /* The guest has executed an instruction, or KVM has done it in its place. */
@@ -59,20 +83,33 @@ void __kvmi_instruction_done(struct kvm_vcpu *vcpu)
 	if (is_guest_mode(vcpu))
 		return;
 
-	vcpu->arch.kvmi.step_done = true;
-	kvmi_request_work(vcpu);
+	kvm_gfn_access_insn_done(vcpu);
+
+	if (vcpu->arch.kvmi.step) {
+		vcpu->arch.kvmi.step_done = true;
+		kvmi_request_work(vcpu);
+	}
 }
 EXPORT_SYMBOL_FOR_KVM_INTERNAL(__kvmi_instruction_done);
+
+static bool kvmi_fetch_page(struct kvm_vcpu *vcpu, gva_t gva, u8 *insn,
+			    unsigned int len)
+{
+	gpa_t gpa = kvmi_gva_to_gpa(vcpu, gva);
+
+	return gpa != INVALID_GPA &&
+	       !kvm_vcpu_read_guest_page(vcpu, gpa_to_gfn(gpa), insn,
+					 offset_in_page(gpa), len);
+}
 
 /* The bytes at rip, as many as there are in guest memory. */
 static void kvmi_fetch(struct kvm_vcpu *vcpu, u8 *insn, unsigned int len)
 {
 	unsigned long rip = kvm_get_linear_rip(vcpu);
 	unsigned int here = min_t(unsigned int, len, PAGE_SIZE - offset_in_page(rip));
-	struct x86_exception e;
 
-	if (!kvm_read_guest_virt(vcpu, rip, insn, here, &e) && here < len)
-		kvm_read_guest_virt(vcpu, rip + here, insn + here, len - here, &e);
+	if (kvmi_fetch_page(vcpu, rip, insn, here) && here < len)
+		kvmi_fetch_page(vcpu, rip + here, insn + here, len - here);
 }
 
 static bool kvmi_is_prefix(u8 byte, bool is_64bit)
@@ -211,6 +248,16 @@ void kvmi_arch_before_entry(struct kvm_vcpu *vcpu)
 }
 
 /**
+ * kvmi_arch_before_wait - the vCPU is about to wait for the tool
+ * @vcpu: the vCPU of the calling thread
+ */
+void kvmi_arch_before_wait(struct kvm_vcpu *vcpu)
+{
+	/* The others must not wait for the tool as well. */
+	kvm_gfn_access_close(vcpu);
+}
+
+/**
  * kvmi_arch_withdraw - the connection has ended
  * @vcpu: a vCPU whose introspection was withdrawn
  *
@@ -220,5 +267,7 @@ void kvmi_arch_before_entry(struct kvm_vcpu *vcpu)
 void kvmi_arch_withdraw(struct kvm_vcpu *vcpu)
 {
 	vcpu->arch.kvmi.inject = KVMI_INJECT_NONE;
+	vcpu->arch.kvmi.step_over = false;
+	kvm_gfn_access_forget(vcpu);
 	kvmi_set_step(vcpu, false);
 }

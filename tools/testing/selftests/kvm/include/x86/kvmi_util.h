@@ -107,6 +107,9 @@ int kvmi_set_xsave(struct kvmi_tool *tool, u16 vcpu,
 		   const struct kvm_xsave *xsave);
 int kvmi_get_mtrr_type(struct kvmi_tool *tool, u16 vcpu, u64 gpa, u8 *type);
 int kvmi_translate(struct kvmi_tool *tool, u16 vcpu, u64 gva, u64 *gpa);
+int kvmi_set_page_access(struct kvmi_tool *tool, u64 gpa, u8 access);
+int kvmi_set_page_accesses(struct kvmi_tool *tool,
+			   const struct kvmi_page_access_entry *entries, u16 count);
 
 /* Commands to vCPU 0 that have to fail, each of the @nr requests in an array. */
 void kvmi_expect_errors(struct kvmi_tool *tool, u16 id, const void *reqs,

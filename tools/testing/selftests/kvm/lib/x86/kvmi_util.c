@@ -504,6 +504,30 @@ int kvmi_translate(struct kvmi_tool *tool, u16 vcpu, u64 gva, u64 *gpa)
 	return err;
 }
 
+int kvmi_set_page_accesses(struct kvmi_tool *tool,
+			   const struct kvmi_page_access_entry *entries, u16 count)
+{
+	size_t len = count * sizeof(*entries);
+	struct kvmi_vm_set_page_access *req;
+	int err;
+
+	req = calloc(1, sizeof(*req) + len);
+	TEST_ASSERT(req, "No memory");
+	req->count = count;
+	memcpy(req->entries, entries, len);
+	err = kvmi_cmd(tool, KVMI_VM_SET_PAGE_ACCESS, req, sizeof(*req) + len, NULL, 0);
+	free(req);
+
+	return err;
+}
+
+int kvmi_set_page_access(struct kvmi_tool *tool, u64 gpa, u8 access)
+{
+	struct kvmi_page_access_entry entry = { .gpa = gpa, .access = access };
+
+	return kvmi_set_page_accesses(tool, &entry, 1);
+}
+
 void kvmi_expect_errors(struct kvmi_tool *tool, u16 id, const void *reqs,
 			size_t size, int nr, int err)
 {

@@ -1,0 +1,604 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM introspection: KVMI_VM_SET_PAGE_ACCESS and KVMI_VCPU_EVENT_PF: what is
+ * restricted, what the tool is told, and what becomes of the access.
+ */
+#include "kvm_test_harness.h"
+#include "kvmi_util.h"
+#include "test_util.h"
+
+#define R	KVMI_PAGE_ACCESS_R
+#define W	KVMI_PAGE_ACCESS_W
+#define X	KVMI_PAGE_ACCESS_X
+#define RWX	(R | W | X)
+
+#define OLD_VALUE	0x1122334455667788ull
+#define NEW_VALUE	0x99aabbccddeeff00ull
+
+/* Where in a page is accessed. */
+#define OFFSET		0x5c8
+
+KVMI_TEST_SUITE(kvmi_page_access, 2);
+
+/* What the guest can do with memory. Fetches return what is there. */
+static u64 guest_read(u64 gva, u64 unused)
+{
+	u64 val;
+
+	asm volatile("mov (%1), %0" : "=r"(val) : "r"(gva) : "memory");
+	return val;
+}
+
+static u64 guest_write(u64 gva, u64 val)
+{
+	asm volatile("mov %1, (%0)" : : "r"(gva), "r"(val) : "memory");
+	return val;
+}
+
+static u64 guest_add(u64 gva, u64 val)
+{
+	asm volatile("lock add %1, (%0)" : : "r"(gva), "r"(val) : "memory", "cc");
+	return 0;
+}
+
+static u64 guest_cmpxchg(u64 gva, u64 val)
+{
+	u64 old = OLD_VALUE;
+
+	asm volatile("lock cmpxchg %2, (%1)" : "+a"(old) : "r"(gva), "r"(val) : "memory", "cc");
+	return old;
+}
+
+static u64 guest_fetch(u64 gva, u64 unused)
+{
+	u64 ret;
+
+	asm volatile("call *%1" : "=a"(ret) : "r"(gva) : "memory");
+	return ret;
+}
+
+static u64 guest_copy(u64 to, u64 from)
+{
+	u64 count = 1;
+
+	asm volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
+	return count;
+}
+
+static u64 guest_fill(u64 gva, u64 count)
+{
+	asm volatile("rep stosb" : "+D"(gva), "+c"(count) : "a"(0x5a) : "memory");
+	return count;
+}
+
+/* Instructions that KVM's emulator does not know. */
+static u64 guest_strange_write(u64 gva, u64 val)
+{
+	asm volatile("movq %1, %%xmm0\n\t"
+		     "pextrq $0, %%xmm0, (%0)" : : "r"(gva), "r"(val) : "memory", "xmm0");
+	return val;
+}
+
+static u64 guest_strange_read(u64 gva, u64 unused)
+{
+	u64 val;
+
+	asm volatile("pxor %%xmm0, %%xmm0\n\t"
+		     "paddq (%1), %%xmm0\n\t"
+		     "movq %%xmm0, %0" : "=r"(val) : "r"(gva) : "memory", "xmm0");
+	return val;
+}
+
+/* The same by KVM's emulator. */
+static u64 guest_emulated_read(u64 gva, u64 unused)
+{
+	u64 val;
+
+	asm volatile(KVM_FEP "mov (%1), %0" : "=r"(val) : "r"(gva) : "memory");
+	return val;
+}
+
+static u64 guest_emulated_write(u64 gva, u64 val)
+{
+	asm volatile(KVM_FEP "mov %1, (%0)" : : "r"(gva), "r"(val) : "memory");
+	return val;
+}
+
+static u64 guest_emulated_cmpxchg(u64 gva, u64 val)
+{
+	u64 old = OLD_VALUE;
+
+	asm volatile(KVM_FEP "lock cmpxchg %2, (%1)" : "+a"(old) : "r"(gva), "r"(val)
+		     : "memory", "cc");
+	return old;
+}
+
+static u64 guest_emulated_copy(u64 to, u64 from)
+{
+	u64 count = 1;
+
+	asm volatile(KVM_FEP "rep movsq" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
+	return count;
+}
+
+struct page {
+	gva_t gva;
+	gpa_t gpa;
+	u64 *value;	/* at OFFSET, in the host */
+	u8 *bytes;
+};
+
+/* At OFFSET there is a value; at 0 a function that returns 0x123. */
+static void page_init(struct kvm_vm *vm, gva_t gva, struct page *page)
+{
+	static const u8 code[] = { 0xb8, 0x23, 0x01, 0x00, 0x00, 0xc3 };
+
+	page->gva = gva;
+	page->gpa = addr_gva2gpa(vm, gva);
+	page->bytes = addr_gva2hva(vm, gva);
+	page->value = (u64 *)(page->bytes + OFFSET);
+	memcpy(page->bytes, code, sizeof(code));
+	*page->value = OLD_VALUE;
+}
+
+static void page_alloc(struct kvm_vm *vm, struct page *page)
+{
+	page_init(vm, vm_alloc_page(vm), page);
+}
+
+#define FETCHED	0x123
+
+static void restrict_page(struct kvmi_tool *tool, const struct page *page, u8 access)
+{
+	TEST_ASSERT_EQ(kvmi_set_page_access(tool, page->gpa, access), 0);
+}
+
+static void enable(struct kvmi_tool *tool, u16 vcpu)
+{
+	TEST_ASSERT_EQ(kvmi_control_event(tool, vcpu, KVMI_VCPU_EVENT_PF, 1), 0);
+}
+
+/* By hardware that tells the address, by KVM's emulator, which knows it. */
+static void check_pf(const struct kvmi_ev *ev, gva_t gva, gpa_t gpa, u8 access,
+		     bool emulated)
+{
+	const struct kvmi_vcpu_event_pf *payload = (void *)ev->payload;
+
+	kvmi_expect_payload(ev, sizeof(*payload));
+	TEST_ASSERT_EQ(payload->gpa, gpa);
+	TEST_ASSERT_EQ(payload->access, access);
+	if (payload->gva == ~0ull)
+		TEST_ASSERT(!emulated && host_cpu_is_amd, "No gva");
+	else
+		TEST_ASSERT_EQ(payload->gva, gva);
+	TEST_ASSERT(!payload->padding1 && !payload->padding2 && !payload->padding3,
+		    "Padding");
+}
+
+static void expect_pf(struct kvmi_tool *tool, u16 vcpu, gva_t gva, gpa_t gpa, u8 access,
+		      struct kvmi_ev *ev)
+{
+	kvmi_expect_event(tool, vcpu, KVMI_VCPU_EVENT_PF, ev);
+	check_pf(ev, gva, gpa, access, false);
+}
+
+/* Kinds of access, what they need, and what they do to the value. */
+struct kind {
+	const char *name;
+	kvmi_guest_fn fn;
+	u16 offset;
+	u64 arg;
+	u8 needs;	/* in the order in which it is found out: W before R */
+	u64 ret;
+	u64 after;
+	bool emulated;
+};
+
+static const struct kind kinds[] = {
+	{ "read", guest_read, OFFSET, 0, R, OLD_VALUE, OLD_VALUE },
+	{ "write", guest_write, OFFSET, NEW_VALUE, W, NEW_VALUE, NEW_VALUE },
+	{ "locked add", guest_add, OFFSET, 1, R | W, 0, OLD_VALUE + 1 },
+	{ "cmpxchg", guest_cmpxchg, OFFSET, NEW_VALUE, R | W, OLD_VALUE, NEW_VALUE },
+	{ "fetch", guest_fetch, 0, 0, X, FETCHED, OLD_VALUE },
+	{ "unknown write", guest_strange_write, OFFSET, NEW_VALUE, W, NEW_VALUE, NEW_VALUE },
+	{ "unknown read", guest_strange_read, OFFSET & ~0xf, 0, R, 0, OLD_VALUE },
+	{ "emulated read", guest_emulated_read, OFFSET, 0, R, OLD_VALUE, OLD_VALUE, true },
+	{ "emulated write", guest_emulated_write, OFFSET, NEW_VALUE, W, NEW_VALUE,
+	  NEW_VALUE, true },
+	{ "emulated cmpxchg", guest_emulated_cmpxchg, OFFSET, NEW_VALUE, R | W, OLD_VALUE,
+	  NEW_VALUE, true },
+};
+
+static const u8 masks[] = { 0, R, R | W, R | X, X };
+
+static bool mask_is_legal(struct kvmi_tool *tool, const struct page *page, u8 mask)
+{
+	int err = kvmi_set_page_access(tool, page->gpa, mask);
+
+	if (err) {
+		TEST_ASSERT_EQ(err, -KVM_EINVAL);
+		TEST_ASSERT(mask == X, "Mask %u is refused", mask);
+	}
+	return !err;
+}
+
+static bool can_emulate(const struct kind *kind)
+{
+	return !kind->emulated || is_forced_emulation_enabled;
+}
+
+/*
+ * Events until the access is done: each is about something that the mask lacks
+ * and the access needs. Returns how many there were.
+ */
+static int pass_all(struct kvmi_tool *tool, struct kvm_vcpu *vcpu, const struct kind *kind,
+		    const struct page *page, u8 mask)
+{
+	u8 missing = kind->needs & ~mask, seen = 0;
+	struct kvmi_vcpu_event_pf *pf;
+	struct kvmi_ev ev;
+	int nr = 0;
+
+	while (!kvmi_call_is_done(vcpu)) {
+		if (!kvmi_readable(tool, 1))
+			continue;
+		kvmi_expect_event(tool, vcpu->id, KVMI_VCPU_EVENT_PF, &ev);
+		pf = (void *)ev.payload;
+		TEST_ASSERT(pf->access & missing, "%s, mask %u: event for %u", kind->name,
+			    mask, pf->access);
+		/* On a fetch all instructions of the page are restricted. */
+		TEST_ASSERT(kind->needs == X || !(pf->access & seen),
+			    "%s, mask %u: another event for %u", kind->name, mask, pf->access);
+		if (kind->needs == X)
+			check_pf(&ev, ev.common.arch.regs.rip,
+				 page->gpa | (ev.common.arch.regs.rip & 0xfff), X, false);
+		else
+			check_pf(&ev, page->gva + kind->offset, page->gpa + kind->offset,
+				 pf->access, kind->emulated && !seen);
+		seen |= pf->access;
+		nr++;
+		kvmi_reply(tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+	}
+
+	return nr;
+}
+
+TEST_F(kvmi_page_access, pass)
+{
+	struct kvm_vcpu *vcpu = self->vcpu[0];
+	struct kvmi_runner runner;
+	struct page page;
+	u64 ret;
+	int i, j, nr;
+
+	page_alloc(self->vm, &page);
+	kvmi_start_agent(&runner, vcpu);
+	enable(self->tool, 0);
+
+	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
+		const struct kind *kind = &kinds[i];
+
+		if (!can_emulate(kind))
+			continue;
+		for (j = 0; j < ARRAY_SIZE(masks); j++) {
+			if (!mask_is_legal(self->tool, &page, masks[j]))
+				continue;
+			kvmi_call_begin(vcpu, kind->fn, page.gva + kind->offset, kind->arg);
+			nr = pass_all(self->tool, vcpu, kind, &page, masks[j]);
+			ret = kvmi_call_end(vcpu);
+			pr_debug("%s, mask %u: %d events\n", kind->name, masks[j], nr);
+			TEST_ASSERT(!nr == !(kind->needs & ~masks[j]),
+				    "%s, mask %u: %d events", kind->name, masks[j], nr);
+			TEST_ASSERT_EQ(ret, kind->ret);
+			TEST_ASSERT_EQ(*page.value, kind->after);
+			*page.value = OLD_VALUE;
+		}
+		restrict_page(self->tool, &page, RWX);
+		TEST_ASSERT_EQ(kvmi_call(vcpu, kind->fn, page.gva + kind->offset, kind->arg),
+			       kind->ret);
+		TEST_ASSERT_EQ(*page.value, kind->after);
+		*page.value = OLD_VALUE;
+		kvmi_expect_quiet(self->tool);
+	}
+	kvmi_stop(&runner);
+}
+
+/* RETRY: the same again, until the tool has lifted the restriction. */
+TEST_F(kvmi_page_access, retry)
+{
+	struct kvm_vcpu *vcpu = self->vcpu[0];
+	struct kvmi_vcpu_event_pf *pf;
+	struct kvmi_runner runner;
+	struct page page;
+	struct kvmi_ev ev;
+	int i, j, k;
+
+	page_alloc(self->vm, &page);
+	kvmi_start_agent(&runner, vcpu);
+	enable(self->tool, 0);
+
+	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
+		const struct kind *kind = &kinds[i];
+
+		if (!can_emulate(kind))
+			continue;
+		for (j = 0; j < ARRAY_SIZE(masks); j++) {
+			if (!(kind->needs & ~masks[j]) ||
+			    !mask_is_legal(self->tool, &page, masks[j]))
+				continue;
+			kvmi_call_begin(vcpu, kind->fn, page.gva + kind->offset, kind->arg);
+			for (k = 0; k < 3; k++) {
+				kvmi_expect_event(self->tool, 0, KVMI_VCPU_EVENT_PF, &ev);
+				pf = (void *)ev.payload;
+				TEST_ASSERT_EQ(pf->gpa, page.gpa + kind->offset);
+				TEST_ASSERT_EQ(*page.value, OLD_VALUE);
+				if (k == 2)
+					restrict_page(self->tool, &page, RWX);
+				kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_RETRY);
+			}
+			TEST_ASSERT_EQ(kvmi_call_end(vcpu), kind->ret);
+			TEST_ASSERT_EQ(*page.value, kind->after);
+			*page.value = OLD_VALUE;
+			kvmi_expect_quiet(self->tool);
+		}
+	}
+	kvmi_stop(&runner);
+}
+
+/* Nobody wants to know: the access is done, one after another. */
+TEST_F(kvmi_page_access, without_events)
+{
+	struct kvm_vcpu *vcpu = self->vcpu[0];
+	struct kvmi_runner runner;
+	struct page page;
+	int i, j;
+
+	page_alloc(self->vm, &page);
+	kvmi_start_agent(&runner, vcpu);
+
+	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
+		const struct kind *kind = &kinds[i];
+
+		if (!can_emulate(kind))
+			continue;
+		for (j = 0; j < ARRAY_SIZE(masks); j++) {
+			if (!mask_is_legal(self->tool, &page, masks[j]))
+				continue;
+			TEST_ASSERT_EQ(kvmi_call(vcpu, kind->fn, page.gva + kind->offset,
+						 kind->arg), kind->ret);
+			TEST_ASSERT_EQ(*page.value, kind->after);
+			*page.value = OLD_VALUE;
+		}
+	}
+	kvmi_expect_quiet(self->tool);
+	kvmi_stop(&runner);
+}
+
+/* The instruction is not executed: the tool says where to go on. */
+TEST_F(kvmi_page_access, skip)
+{
+	struct kvm_vcpu *vcpu = self->vcpu[0];
+	struct kvmi_runner runner;
+	struct kvm_regs regs;
+	struct page page;
+	struct kvmi_ev ev;
+
+	page_alloc(self->vm, &page);
+	kvmi_start_agent(&runner, vcpu);
+	enable(self->tool, 0);
+	restrict_page(self->tool, &page, R | X);
+
+	kvmi_call_begin(vcpu, guest_write, page.gva + OFFSET, NEW_VALUE);
+	expect_pf(self->tool, 0, page.gva + OFFSET, page.gpa + OFFSET, W, &ev);
+	regs = ev.common.arch.regs;
+	regs.rip += 3;
+	TEST_ASSERT_EQ(kvmi_set_registers(self->tool, 0, &regs), 0);
+	kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_RETRY);
+	TEST_ASSERT_EQ(kvmi_call_end(vcpu), NEW_VALUE);
+	TEST_ASSERT_EQ(*page.value, OLD_VALUE);
+	kvmi_expect_quiet(self->tool);
+	kvmi_stop(&runner);
+}
+
+/* The end of introspection, whichever, is the end of all restrictions. */
+TEST_F(kvmi_page_access, end)
+{
+	struct kvm_vcpu *vcpu = self->vcpu[0];
+	struct kvmi_runner runner;
+	struct page page;
+	struct kvmi_ev ev;
+
+	page_alloc(self->vm, &page);
+	kvmi_start_agent(&runner, vcpu);
+
+	/* UNHOOK while the tool owes a reply. */
+	enable(self->tool, 0);
+	restrict_page(self->tool, &page, 0);
+	kvmi_call_begin(vcpu, guest_write, page.gva + OFFSET, NEW_VALUE);
+	expect_pf(self->tool, 0, page.gva + OFFSET, page.gpa + OFFSET, W, &ev);
+	kvmi_unhook(self->vm);
+	TEST_ASSERT_EQ(kvmi_call_end(vcpu), NEW_VALUE);
+	TEST_ASSERT_EQ(*page.value, NEW_VALUE);
+	TEST_ASSERT_EQ(kvmi_call(vcpu, guest_read, page.gva + OFFSET, 0), NEW_VALUE);
+
+	/* The tool dies. */
+	self->tool = kvmi_rehook(self->tool);
+	enable(self->tool, 0);
+	TEST_ASSERT_EQ(kvmi_call(vcpu, guest_write, page.gva + OFFSET, OLD_VALUE), OLD_VALUE);
+	restrict_page(self->tool, &page, 0);
+	kvmi_call_begin(vcpu, guest_strange_write, page.gva + OFFSET, NEW_VALUE);
+	expect_pf(self->tool, 0, page.gva + OFFSET, page.gpa + OFFSET, W, &ev);
+	kvmi_close(self->tool);
+	TEST_ASSERT_EQ(kvmi_call_end(vcpu), NEW_VALUE);
+	TEST_ASSERT_EQ(*page.value, NEW_VALUE);
+	TEST_ASSERT_EQ(kvmi_call(vcpu, guest_read, page.gva + OFFSET, 0), NEW_VALUE);
+	kvmi_stop(&runner);
+}
+
+/* An instruction that touches two restricted pages, or the border of them. */
+TEST_F(kvmi_page_access, two_pages)
+{
+	struct kvm_vcpu *vcpu = self->vcpu[0];
+	kvmi_guest_fn copy = guest_copy;
+	struct kvmi_runner runner;
+	struct page page[2];
+	struct kvmi_ev ev;
+	int round;
+	gva_t gva;
+
+	gva = vm_alloc_pages(self->vm, 2);
+	page_init(self->vm, gva, &page[0]);
+	page_init(self->vm, gva + getpagesize(), &page[1]);
+	kvmi_start_agent(&runner, vcpu);
+	enable(self->tool, 0);
+
+	for (round = 0; round < 2; round++) {
+		restrict_page(self->tool, &page[0], 0);
+		restrict_page(self->tool, &page[1], R);
+		*page[0].value = NEW_VALUE;
+		kvmi_call_begin(vcpu, copy, page[1].gva + OFFSET, page[0].gva + OFFSET);
+		expect_pf(self->tool, 0, page[0].gva + OFFSET, page[0].gpa + OFFSET, R, &ev);
+		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+		expect_pf(self->tool, 0, page[1].gva + OFFSET, page[1].gpa + OFFSET, W, &ev);
+		TEST_ASSERT_EQ(*page[1].value, OLD_VALUE);
+		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+		TEST_ASSERT_EQ(kvmi_call_end(vcpu), 0);
+		TEST_ASSERT_EQ(*page[1].value, NEW_VALUE);
+		*page[1].value = OLD_VALUE;
+		kvmi_expect_quiet(self->tool);
+		if (is_forced_emulation_enabled)
+			copy = guest_emulated_copy;
+	}
+
+	/* Across the border. */
+	restrict_page(self->tool, &page[0], R);
+	kvmi_call_begin(vcpu, guest_write, page[1].gva - 4, NEW_VALUE);
+	expect_pf(self->tool, 0, page[1].gva - 4, page[1].gpa - 4, W, &ev);
+	kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+	expect_pf(self->tool, 0, page[1].gva, page[1].gpa, W, &ev);
+	kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+	TEST_ASSERT_EQ(kvmi_call_end(vcpu), NEW_VALUE);
+	TEST_ASSERT(!memcmp(page[1].bytes - 4, &(u64){ NEW_VALUE }, 8), "Not written");
+	kvmi_expect_quiet(self->tool);
+
+	kvmi_call_begin(vcpu, guest_strange_write, page[1].gva - 4, OLD_VALUE);
+	expect_pf(self->tool, 0, page[1].gva - 4, page[1].gpa - 4, W, &ev);
+	kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+	expect_pf(self->tool, 0, page[1].gva, page[1].gpa, W, &ev);
+	kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+	TEST_ASSERT_EQ(kvmi_call_end(vcpu), OLD_VALUE);
+	TEST_ASSERT(!memcmp(page[1].bytes - 4, &(u64){ OLD_VALUE }, 8), "Not written");
+	kvmi_expect_quiet(self->tool);
+	kvmi_stop(&runner);
+}
+
+/* A string instruction is one instruction, on as many pages as it touches. */
+TEST_F(kvmi_page_access, string)
+{
+	struct kvm_vcpu *vcpu = self->vcpu[0];
+	struct kvmi_runner runner;
+	struct page page[2];
+	struct kvmi_ev ev;
+	gva_t gva;
+	int i;
+
+	gva = vm_alloc_pages(self->vm, 2);
+	page_init(self->vm, gva, &page[0]);
+	page_init(self->vm, gva + getpagesize(), &page[1]);
+	kvmi_start_agent(&runner, vcpu);
+	enable(self->tool, 0);
+	restrict_page(self->tool, &page[0], R);
+	restrict_page(self->tool, &page[1], R);
+
+	kvmi_call_begin(vcpu, guest_fill, page[1].gva - 16, 32);
+	expect_pf(self->tool, 0, page[1].gva - 16, page[1].gpa - 16, W, &ev);
+	kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+	expect_pf(self->tool, 0, page[1].gva, page[1].gpa, W, &ev);
+	kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+	TEST_ASSERT_EQ(kvmi_call_end(vcpu), 0);
+	for (i = -16; i < 16; i++)
+		TEST_ASSERT_EQ(page[1].bytes[i], 0x5a);
+	kvmi_expect_quiet(self->tool);
+	kvmi_stop(&runner);
+}
+
+/* Bad requests. */
+TEST_F(kvmi_page_access, errors)
+{
+	struct kvmi_vm_set_page_access *req;
+	struct kvm_vcpu *vcpu = self->vcpu[0];
+	struct kvmi_page_access_entry entries[3] = {};
+	struct kvmi_runner runner;
+	struct page page[3];
+	char buf[sizeof(*req) + 2 * sizeof(entries[0])] = {};
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		page_alloc(self->vm, &page[i]);
+		entries[i].gpa = page[i].gpa;
+		entries[i].access = R;
+	}
+	req = (void *)buf;
+
+	/* Nothing. */
+	TEST_ASSERT_EQ(kvmi_set_page_accesses(self->tool, entries, 0), 0);
+
+	/* Masks, bits, padding, no such page. */
+	TEST_ASSERT_EQ(kvmi_set_page_access(self->tool, page[0].gpa, W), -KVM_EINVAL);
+	TEST_ASSERT_EQ(kvmi_set_page_access(self->tool, page[0].gpa, W | X), -KVM_EINVAL);
+	TEST_ASSERT_EQ(kvmi_set_page_access(self->tool, page[0].gpa, RWX + 1), -KVM_EINVAL);
+	TEST_ASSERT_EQ(kvmi_set_page_access(self->tool, page[0].gpa, 0x80 | R), -KVM_EINVAL);
+	TEST_ASSERT_EQ(kvmi_set_page_access(self->tool, 1ull << 45, R), -KVM_EINVAL);
+	TEST_ASSERT_EQ(kvmi_set_page_access(self->tool, ~0ull, R), -KVM_EINVAL);
+	for (i = 0; i < sizeof(entries[0].padding); i++) {
+		entries[0].padding[i] = 1;
+		TEST_ASSERT_EQ(kvmi_set_page_accesses(self->tool, entries, 1), -KVM_EINVAL);
+		entries[0].padding[i] = 0;
+	}
+	req->count = 1;
+	memcpy(req->entries, entries, sizeof(entries[0]));
+	req->padding1 = 1;
+	TEST_ASSERT_EQ(kvmi_cmd(self->tool, KVMI_VM_SET_PAGE_ACCESS, buf,
+				sizeof(*req) + sizeof(entries[0]), NULL, 0), -KVM_EINVAL);
+	req->padding1 = 0;
+	req->padding2 = 1;
+	TEST_ASSERT_EQ(kvmi_cmd(self->tool, KVMI_VM_SET_PAGE_ACCESS, buf,
+				sizeof(*req) + sizeof(entries[0]), NULL, 0), -KVM_EINVAL);
+	req->padding2 = 0;
+	kvmi_expect_command_denied(self->tool, KVMI_VM_SET_PAGE_ACCESS);
+
+	/* Nothing of that had an effect. */
+	kvmi_start_agent(&runner, vcpu);
+	enable(self->tool, 0);
+	TEST_ASSERT_EQ(kvmi_call(vcpu, guest_write, page[0].gva + OFFSET, NEW_VALUE), NEW_VALUE);
+	kvmi_expect_quiet(self->tool);
+
+	/* All are tried. */
+	entries[1].access = W;
+	TEST_ASSERT_EQ(kvmi_set_page_accesses(self->tool, entries, 3), -KVM_EINVAL);
+	for (i = 0; i < 3; i++) {
+		struct kvmi_ev ev;
+
+		kvmi_call_begin(vcpu, guest_write, page[i].gva + OFFSET, NEW_VALUE);
+		if (i != 1) {
+			expect_pf(self->tool, 0, page[i].gva + OFFSET, page[i].gpa + OFFSET,
+				  W, &ev);
+			kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+		}
+		kvmi_call_end(vcpu);
+	}
+	kvmi_expect_quiet(self->tool);
+	kvmi_stop(&runner);
+
+	/* Fewer entries than it says. */
+	req->count = 2;
+	kvmi_send(self->tool, KVMI_VM_SET_PAGE_ACCESS, buf, sizeof(*req) + sizeof(entries[0]));
+	kvmi_expect_closed(self->tool);
+}
+
+int main(int argc, char *argv[])
+{
+	KVMI_REQUIRE();
+
+	return test_harness_run(argc, argv);
+}
