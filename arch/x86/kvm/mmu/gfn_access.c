@@ -249,11 +249,14 @@ static int kvm_gfn_access_ask(struct kvm_vcpu *vcpu)
 	return RET_PF_EMULATE;
 }
 
-/*
- * Have the guest execute the instruction itself, with the pages that it has
- * passes for. Nothing is lost if that does not work at once: it faults again.
+/**
+ * kvm_gfn_access_step_over - have the guest execute the instruction itself
+ * @vcpu: the vCPU of the calling thread, which holds kvm->srcu
+ *
+ * It can use the pages that it has passes for. Nothing is lost if that does not
+ * work at once, or if they are not restricted any more: it is executed again.
  */
-static void kvm_gfn_access_open(struct kvm_vcpu *vcpu)
+void kvm_gfn_access_step_over(struct kvm_vcpu *vcpu)
 {
 	struct kvm_gfn_access_vcpu *ga = &vcpu->arch.gfn_access;
 	struct kvm *kvm = vcpu->kvm;
@@ -365,19 +368,6 @@ int __kvm_gfn_access_enter(struct kvm_vcpu *vcpu)
 	return 1;
 }
 
-bool __kvm_gfn_access_step_over(struct kvm_vcpu *vcpu)
-{
-	struct kvm_gfn_access_vcpu *ga = &vcpu->arch.gfn_access;
-
-	/* If the guest cannot do it either, it is not for our pages. */
-	if (!ga->nr_passes || ga->pass_rip != kvm_rip_read(vcpu) ||
-	    kvm_gfn_access_is_open_for(vcpu))
-		return false;
-
-	kvm_gfn_access_open(vcpu);
-	return true;
-}
-
 void __kvm_gfn_access_insn_done(struct kvm_vcpu *vcpu)
 {
 	if (vcpu->arch.gfn_access.nr_passes)
@@ -442,7 +432,7 @@ int kvm_gfn_access_fault(struct kvm_vcpu *vcpu, gpa_t cr2_or_gpa, u64 error_code
 		return RET_PF_RETRY;
 
 	if (kvm_event_needs_reinjection(vcpu)) {
-		kvm_gfn_access_open(vcpu);
+		kvm_gfn_access_step_over(vcpu);
 		return RET_PF_RETRY;
 	}
 

@@ -55,7 +55,7 @@ bool __kvm_gfn_access_denies(struct kvm_vcpu *vcpu, gpa_t gpa, gva_t gva,
 			     unsigned int access);
 int kvm_gfn_access_fault(struct kvm_vcpu *vcpu, gpa_t cr2_or_gpa, u64 error_code);
 int kvm_gfn_access_emulation(struct kvm_vcpu *vcpu);
-bool __kvm_gfn_access_step_over(struct kvm_vcpu *vcpu);
+void kvm_gfn_access_step_over(struct kvm_vcpu *vcpu);
 void __kvm_gfn_access_insn_done(struct kvm_vcpu *vcpu);
 int __kvm_gfn_access_enter(struct kvm_vcpu *vcpu);
 void __kvm_gfn_access_close(struct kvm_vcpu *vcpu);
@@ -120,13 +120,6 @@ static __always_inline bool kvm_gfn_access_was_denied(struct kvm_vcpu *vcpu)
 static __always_inline void kvm_gfn_access_exempt(struct kvm_vcpu *vcpu, bool exempt)
 {
 	vcpu->arch.gfn_access.exempt = exempt;
-}
-
-/* The emulator cannot do the instruction: can the guest do it itself? */
-static __always_inline bool kvm_gfn_access_step_over(struct kvm_vcpu *vcpu)
-{
-	return kvm_gfn_access_active(vcpu->kvm) &&
-	       __kvm_gfn_access_step_over(vcpu);
 }
 
 /* To be called whenever an instruction is done that had accesses let through. */
@@ -206,7 +199,7 @@ static inline int kvm_gfn_access_emulation(struct kvm_vcpu *vcpu)
 static inline void kvm_gfn_access_begin_emulation(struct kvm_vcpu *vcpu) { }
 static inline bool kvm_gfn_access_was_denied(struct kvm_vcpu *vcpu) { return false; }
 static inline void kvm_gfn_access_exempt(struct kvm_vcpu *vcpu, bool exempt) { }
-static inline bool kvm_gfn_access_step_over(struct kvm_vcpu *vcpu) { return false; }
+static inline void kvm_gfn_access_step_over(struct kvm_vcpu *vcpu) { }
 static inline void kvm_gfn_access_insn_done(struct kvm_vcpu *vcpu) { }
 static inline int kvm_gfn_access_enter(struct kvm_vcpu *vcpu) { return 1; }
 static inline void kvm_gfn_access_close(struct kvm_vcpu *vcpu) { }
