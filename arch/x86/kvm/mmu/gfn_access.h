@@ -155,6 +155,7 @@ static inline void kvm_gfn_access_forget(struct kvm_vcpu *vcpu)
 
 #else
 
+static inline bool kvm_gfn_access_active(struct kvm *kvm) { return false; }
 static inline void kvm_gfn_access_init(struct kvm *kvm) { }
 static inline void kvm_gfn_access_exit(void) { }
 

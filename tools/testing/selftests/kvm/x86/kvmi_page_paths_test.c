@@ -460,6 +460,70 @@ TEST_F(kvmi_page_paths, death)
 	kvmi_stop(&runner[1]);
 }
 
+#define FIFO_PORT	0x5a0
+#define FIFO_BYTES	100
+
+static void guest_read_fifo(u64 gva)
+{
+	u64 count = FIFO_BYTES;
+
+	asm volatile("rep insb" : "+D"(gva), "+c"(count) : "d"((u16)FIFO_PORT) : "memory");
+	GUEST_DONE();
+}
+
+static void *pass_in_thread(void *arg)
+{
+	struct kvmi_tool *tool = arg;
+	struct kvmi_ev ev;
+	long nr = 0;
+
+	enable(tool, 0);
+	/* Until introspection ends. */
+	while (kvmi_next_event(tool, &ev)) {
+		kvmi_reply(tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+		nr++;
+	}
+
+	return (void *)nr;
+}
+
+/* What a device gives is given once. */
+TEST_F(kvmi_page_paths, device)
+{
+	struct kvm_vcpu *vcpu = self->vcpu[0];
+	struct kvm_run *run = vcpu->run;
+	gva_t gva = vm_alloc_pages(self->vm, 2) + getpagesize() - FIFO_BYTES / 2;
+	u8 *bytes = addr_gva2hva(self->vm, gva), next = 0;
+	pthread_t thread;
+	void *nr;
+	int i;
+
+	vcpu_arch_set_entry_point(vcpu, guest_read_fifo);
+	vcpu_args_set(vcpu, 1, gva);
+	for (i = 0; i < 2; i++)
+		restrict_gpa(self->tool, addr_gva2gpa(self->vm, gva + i * FIFO_BYTES / 2), R);
+	pthread_create(&thread, NULL, pass_in_thread, self->tool);
+	/* The command is to be there before the vCPU runs. */
+	usleep(200000);
+
+	for (;;) {
+		vcpu_run(vcpu);
+		if (get_ucall(vcpu, NULL) == UCALL_DONE)
+			break;
+		TEST_ASSERT_KVM_EXIT_REASON(vcpu, KVM_EXIT_IO);
+		TEST_ASSERT_EQ(run->io.port, FIFO_PORT);
+		for (i = 0; i < run->io.count; i++)
+			((u8 *)run)[run->io.data_offset + i] = ++next;
+	}
+
+	TEST_ASSERT_EQ(next, FIFO_BYTES);
+	for (i = 0; i < FIFO_BYTES; i++)
+		TEST_ASSERT_EQ(bytes[i], i + 1);
+	kvmi_unhook(self->vm);
+	pthread_join(thread, &nr);
+	TEST_ASSERT((long)nr >= 2, "%ld events", (long)nr);
+}
+
 /* For L2: what it writes to, and how. */
 static u64 l2_gva;
 static kvmi_guest_fn l2_fn;
