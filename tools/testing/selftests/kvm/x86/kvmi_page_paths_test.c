@@ -524,6 +524,58 @@ TEST_F(kvmi_page_paths, device)
 	TEST_ASSERT((long)nr >= 2, "%ld events", (long)nr);
 }
 
+#define MMIO_GPA	0xd0000000ull
+
+static void guest_copy_from_device(u64 to, u64 from)
+{
+	guest_copy(to, from);
+	GUEST_DONE();
+}
+
+/* A VMM that only wants to complete what the vCPU has begun does not wait. */
+TEST_F(kvmi_page_paths, immediate_exit)
+{
+	struct kvm_vcpu *vcpu = self->vcpu[0];
+	struct kvm_run *run = vcpu->run;
+	gva_t gva = vm_alloc_page(self->vm);
+	u64 *value = addr_gva2hva(self->vm, gva);
+	gpa_t gpa = addr_gva2gpa(self->vm, gva);
+	struct kvmi_runner runner;
+	struct kvmi_ev ev;
+	int i;
+
+	virt_pg_map(self->vm, MMIO_GPA, MMIO_GPA);
+	kvmi_start_agent(&runner, vcpu);
+	enable(self->tool, 0);
+	kvmi_stop(&runner);
+	restrict_gpa(self->tool, gpa, R);
+
+	vcpu_arch_set_entry_point(vcpu, guest_copy_from_device);
+	vcpu_args_set(vcpu, 2, gva, MMIO_GPA);
+	for (i = 0;; i++) {
+		vcpu_run(vcpu);
+		if (get_ucall(vcpu, NULL) == UCALL_DONE)
+			break;
+		TEST_ASSERT_KVM_EXIT_REASON(vcpu, KVM_EXIT_MMIO);
+		TEST_ASSERT_EQ(run->mmio.phys_addr, MMIO_GPA);
+		TEST_ASSERT_EQ(run->mmio.len, 8);
+		memcpy(run->mmio.data, &(u64){ VALUE }, 8);
+		if (i)
+			continue;
+
+		vcpu->run->immediate_exit = 1;
+		TEST_ASSERT_EQ(__vcpu_run(vcpu), -1);
+		TEST_ASSERT_EQ(errno, EINTR);
+		vcpu->run->immediate_exit = 0;
+		expect_pf(self->tool, 0, gpa, W, &ev);
+		TEST_ASSERT_EQ(*value, 0);
+		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+	}
+	TEST_ASSERT(i, "The device was not read");
+	TEST_ASSERT_EQ(*value, VALUE);
+	kvmi_expect_quiet(self->tool);
+}
+
 /* For L2: what it writes to, and how. */
 static u64 l2_gva;
 static kvmi_guest_fn l2_fn;
