@@ -237,6 +237,44 @@ int kvmi_get_max_gfn(struct kvmi_conn *conn, __u64 *gfn)
 	return r;
 }
 
+/* As many as a message has room for */
+#define PAGES_MAX	((KVMI_MSG_SIZE - sizeof(struct kvmi_vm_set_page_access)) / \
+			 sizeof(struct kvmi_page_access_entry))
+
+/**
+ * kvmi_set_page_access - restrict what the guest may do with pages, or not any more
+ * @conn: the connection
+ * @entries: the pages, and what is allowed; all of KVMI_PAGE_ACCESS_*: everything
+ * @nr: how many, as many as you like: they are sent in several messages
+ *
+ * If KVM refuses one of them, those of the same message are set nevertheless,
+ * and those of later ones are not.
+ *
+ * Return: 0, -EINVAL: no such page, or not such an access, or another negative
+ * errno
+ */
+int kvmi_set_page_access(struct kvmi_conn *conn, const struct kvmi_page_access_entry *entries,
+			 size_t nr)
+{
+	int r = 0;
+
+	while (nr && !r) {
+		size_t n = nr < PAGES_MAX ? nr : PAGES_MAX;
+		struct kvmi_vm_set_page_access req = { .count = n };
+		struct iovec iov[] = {
+			{ 0 },
+			{ .iov_base = &req, .iov_len = sizeof(req) },
+			{ .iov_base = (void *)entries, .iov_len = n * sizeof(*entries) },
+		};
+
+		r = command(conn, KVMI_VM_SET_PAGE_ACCESS, -1, iov, ARRAY_SIZE(iov), NULL, 0);
+		entries += n;
+		nr -= n;
+	}
+
+	return r;
+}
+
 /**
  * kvmi_get_tsc_speed - get the frequency of a vCPU's time stamp counter
  * @conn: the connection

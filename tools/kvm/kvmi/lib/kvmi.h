@@ -120,6 +120,8 @@ int kvmi_write_physical(struct kvmi_conn *conn, __u64 gpa, const void *data, siz
 int kvmi_pause_vcpu(struct kvmi_conn *conn, __u16 vcpu, bool wait);
 int kvmi_control_cleanup(struct kvmi_conn *conn, bool enable);
 int kvmi_get_max_gfn(struct kvmi_conn *conn, __u64 *gfn);
+int kvmi_set_page_access(struct kvmi_conn *conn, const struct kvmi_page_access_entry *entries,
+			 size_t nr);
 
 int kvmi_get_tsc_speed(struct kvmi_conn *conn, __u16 vcpu, __u64 *hz);
 int kvmi_control_event(struct kvmi_conn *conn, __u16 vcpu, __u16 event, bool enable);
@@ -145,6 +147,26 @@ int kvmi_read_memory(struct kvmi_conn *conn, __u64 gpa, void *data, size_t size,
 int kvmi_read_virtual(struct kvmi_conn *conn, __u16 vcpu, __u64 gva, void *data, size_t size);
 
 /**
+ * struct kvmi_mapping - a page, or the part of it that was asked for
+ * @gva: guest virtual address
+ * @gpa: guest physical address
+ * @size: bytes
+ * @write: the guest's kernel may write it, as far as the page tables say
+ * @exec: it may be executed
+ */
+struct kvmi_mapping {
+	__u64 gva;
+	__u64 gpa;
+	__u64 size;
+	bool write;
+	bool exec;
+};
+
+/* paging.c */
+int kvmi_walk(struct kvmi_conn *conn, const struct kvm_sregs *sregs, __u64 from, __u64 last,
+	      int (*visit)(void *arg, const struct kvmi_mapping *mapping), void *arg);
+
+/**
  * struct kvmi_event - something that happened in the VM
  * @id: KVMI_VM_EVENT_* (even) or KVMI_VCPU_EVENT_* (odd); the rest is for the
  *	latter, which KVM waits to be answered by kvmi_reply_event()
@@ -158,6 +180,7 @@ int kvmi_read_virtual(struct kvmi_conn *conn, __u16 vcpu, __u64 gva, void *data,
  * @xsetbv: payload of KVMI_VCPU_EVENT_XSETBV
  * @descriptor: payload of KVMI_VCPU_EVENT_DESCRIPTOR
  * @msr: payload of KVMI_VCPU_EVENT_MSR
+ * @pf: payload of KVMI_VCPU_EVENT_PF
  * @singlestep: payload of KVMI_VCPU_EVENT_SINGLESTEP
  * @payload: payload of any other event
  *
@@ -176,6 +199,7 @@ struct kvmi_event {
 		struct kvmi_vcpu_event_xsetbv xsetbv;
 		struct kvmi_vcpu_event_descriptor descriptor;
 		struct kvmi_vcpu_event_msr msr;
+		struct kvmi_vcpu_event_pf pf;
 		struct kvmi_vcpu_event_singlestep singlestep;
 		__u8 payload[64];
 	};
