@@ -125,6 +125,44 @@ static void json_trap(struct json *out, const struct kvmi_event *event)
 	json_hex(out, "address", event->trap.address);
 }
 
+/* What was wanted: "w", "rx" */
+static const char *access_text(const struct kvmi_event *event, char buf[4])
+{
+	char *c = buf;
+
+	if (event->pf.access & KVMI_PAGE_ACCESS_R)
+		*c++ = 'r';
+	if (event->pf.access & KVMI_PAGE_ACCESS_W)
+		*c++ = 'w';
+	if (event->pf.access & KVMI_PAGE_ACCESS_X)
+		*c++ = 'x';
+	*c = '\0';
+	return buf;
+}
+
+static void text_pf(const struct kvmi_event *event)
+{
+	char buf[4];
+
+	if (event->pf.gva == KVMI_UNMAPPED)
+		printf("  gva unknown");
+	else
+		printf("  gva %llx", event->pf.gva);
+	printf("  gpa %llx  access %s", event->pf.gpa, access_text(event, buf));
+}
+
+static void json_pf(struct json *out, const struct kvmi_event *event)
+{
+	char buf[4];
+
+	if (event->pf.gva == KVMI_UNMAPPED)
+		json_null(out, "gva");
+	else
+		json_hex(out, "gva", event->pf.gva);
+	json_hex(out, "gpa", event->pf.gpa);
+	json_string(out, "access", access_text(event, buf));
+}
+
 static void text_singlestep(const struct kvmi_event *event)
 {
 	if (event->singlestep.failed)
@@ -148,10 +186,12 @@ static const struct {
 	[KVMI_VCPU_EVENT_XSETBV] = { text_xsetbv, json_xsetbv },
 	[KVMI_VCPU_EVENT_DESCRIPTOR] = { text_descriptor, json_descriptor },
 	[KVMI_VCPU_EVENT_MSR] = { text_msr, json_msr },
+	[KVMI_VCPU_EVENT_PF] = { text_pf, json_pf },
 	[KVMI_VCPU_EVENT_SINGLESTEP] = { text_singlestep, json_singlestep },
 };
 
-static void print_text(const struct kvmi_event *event, double time, const char *verdict)
+static void print_text(const struct kvmi_event *event, double time,
+		       const struct event_note *notes, const char *verdict)
 {
 	const struct kvmi_vcpu_event_arch *arch = &event->arch;
 	const char *name = kvmi_event_name(event->id) ?: "unknown";
@@ -163,6 +203,8 @@ static void print_text(const struct kvmi_event *event, double time, const char *
 		printf("%11.6f  %s", time, name);
 	if (event->id < ARRAY_SIZE(payloads) && payloads[event->id].text)
 		payloads[event->id].text(event);
+	for (; notes && notes->key; notes++)
+		printf("  %s %s", notes->key, notes->value);
 	if (verdict)
 		printf("  %s", verdict);
 	putchar('\n');
@@ -170,7 +212,7 @@ static void print_text(const struct kvmi_event *event, double time, const char *
 }
 
 static void print_json(struct json *out, const struct kvmi_event *event, double time,
-		       const char *verdict)
+		       const struct event_note *notes, const char *verdict)
 {
 	const struct kvmi_vcpu_event_arch *arch = &event->arch;
 	size_t i;
@@ -192,17 +234,22 @@ static void print_json(struct json *out, const struct kvmi_event *event, double 
 	}
 	if (event->id < ARRAY_SIZE(payloads) && payloads[event->id].json)
 		payloads[event->id].json(out, event);
+	for (; notes && notes->key; notes++)
+		json_string(out, notes->key, notes->value);
 	if (verdict)
 		json_string(out, "verdict", verdict);
 	json_end(out);
 }
 
-/* A line, after @time seconds; @verdict: what became of it, may be NULL */
+/*
+ * A line, after @time seconds; @notes: what else there is to say, ends with one
+ * without key; @verdict: what became of it. Both may be NULL.
+ */
 void print_event(struct tool *tool, const struct kvmi_event *event, double time,
-		 const char *verdict)
+		 const struct event_note *notes, const char *verdict)
 {
 	if (tool->json)
-		print_json(&tool->out, event, time, verdict);
+		print_json(&tool->out, event, time, notes, verdict);
 	else
-		print_text(event, time, verdict);
+		print_text(event, time, notes, verdict);
 }

@@ -13,7 +13,7 @@
 static const struct command * const commands[] = {
 	&command_list, &command_info, &command_regs, &command_dump, &command_find,
 	&command_pause, &command_resume, &command_trace, &command_step, &command_translate,
-	&command_msr_guard,
+	&command_msr_guard, &command_protect,
 };
 
 /* A command names those that it takes by their letters. */
@@ -39,6 +39,13 @@ static const struct {
 	{ { "raw", no_argument, NULL, 'r' }, "", "the bytes themselves" },
 	{ { "from", required_argument, NULL, 'f' }, "GPA", "begin at this address" },
 	{ { "to", required_argument, NULL, 'e' }, "GPA", "end before this address" },
+	{ { "block", no_argument, NULL, 'b' }, "", "do not let it happen (so it is anyway)" },
+	{ { "log", no_argument, NULL, 'L' }, "", "let it happen, and only report it" },
+	{ { "fault", required_argument, NULL, 'F' }, "gp|pf",
+	  "the exception that the guest gets instead (gp)" },
+	{ { "symbols", required_argument, NULL, 'y' }, "FILE",
+	  "System.map, kallsyms or vmlinux of the guest's kernel" },
+	{ { "dry-run", no_argument, NULL, 'N' }, "", "only say what would be done" },
 };
 
 static const char common_options[] = "jtshV";
@@ -119,6 +126,12 @@ static bool parse_seconds(const char *s, double max, double *value)
 	return end != s && !*end && *value > 0 && *value <= max;
 }
 
+static bool parse_fault(const char *s, __u8 *vector)
+{
+	*vector = !strcmp(s, "gp") ? 13 : !strcmp(s, "pf") ? 14 : 0;
+	return *vector;
+}
+
 /* Returns 0 or STATUS_USAGE. */
 static int parse_option(struct tool *tool, int letter, const char *arg)
 {
@@ -169,6 +182,21 @@ static int parse_option(struct tool *tool, int letter, const char *arg)
 		break;
 	case 'e':
 		ok = parse_number(arg, &tool->to);
+		break;
+	case 'b':
+		tool->block = true;
+		break;
+	case 'L':
+		tool->log = true;
+		break;
+	case 'F':
+		ok = parse_fault(arg, &tool->fault);
+		break;
+	case 'y':
+		tool->symbols = arg;
+		break;
+	case 'N':
+		tool->dry_run = true;
 		break;
 	}
 

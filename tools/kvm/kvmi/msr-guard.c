@@ -62,7 +62,7 @@ static int handle(void *arg, const struct kvmi_event *event)
 	time = now() - guard->watch.begin;
 	guard->watch.events++;
 	count(guard, event->msr.msr);
-	print_event(tool, event, time, "denied");
+	print_event(tool, event, time, NULL, "denied");
 
 	return r;
 }

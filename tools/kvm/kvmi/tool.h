@@ -43,6 +43,11 @@ enum {
  * @raw: memory as it is
  * @from: where to begin in guest memory
  * @to: where to end
+ * @block: what is forbidden does not happen
+ * @log: it does
+ * @fault: what the guest gets instead: vector of an exception, 0: not given
+ * @symbols: file with the symbols of the guest's kernel, NULL: none
+ * @dry_run: change nothing
  */
 struct tool {
 	bool json;
@@ -62,6 +67,11 @@ struct tool {
 	bool raw;
 	__u64 from;
 	__u64 to;
+	bool block;
+	bool log;
+	__u8 fault;
+	const char *symbols;
+	bool dry_run;
 };
 
 /**
@@ -90,7 +100,7 @@ struct command {
 
 extern const struct command command_list, command_info, command_regs, command_dump,
 	command_find, command_pause, command_resume, command_trace, command_step,
-	command_translate, command_msr_guard;
+	command_translate, command_msr_guard, command_protect;
 
 /* failure.c */
 int fail(struct tool *tool, int status, const char *fmt, ...) __printf(3, 4);
@@ -111,8 +121,13 @@ bool parse_number(const char *s, __u64 *value);
 bool parse_hex_bytes(const char *s, __u8 *bytes, size_t *len);
 
 /* event.c */
+struct event_note {
+	const char *key;
+	const char *value;
+};
+
 void print_event(struct tool *tool, const struct kvmi_event *event, double time,
-		 const char *verdict);
+		 const struct event_note *notes, const char *verdict);
 
 /* disassemble.c */
 size_t disassemble(__u8 mode, __u64 rip, const __u8 *bytes, size_t len, char *text, size_t size);

@@ -146,7 +146,7 @@ static int handle(void *arg, const struct kvmi_event *event)
 	if (event->id < KVMI_NEXT_VCPU_EVENT)
 		trace->counts[event->id]++;
 	trace->watch.events++;
-	print_event(tool, event, time, NULL);
+	print_event(tool, event, time, NULL, NULL);
 
 	/* The VMM wants us gone; that we go is the answer. */
 	if (event->id == KVMI_VM_EVENT_UNHOOK)

@@ -41,6 +41,8 @@ __u8 fake_byte(__u64 gpa)
 {
 	size_t i;
 
+	if (kernel_present(gpa))
+		return kernel_byte(gpa);
 	for (i = 0; i < ARRAY_SIZE(texts); i++)
 		if (gpa >= texts[i].gpa && gpa < texts[i].gpa + strlen(texts[i].text))
 			return (__u8)texts[i].text[gpa - texts[i].gpa];
@@ -51,7 +53,8 @@ __u8 fake_byte(__u64 gpa)
 
 bool fake_present(__u64 gpa)
 {
-	return gpa < FAKE_HOLE || (gpa >= FAKE_HOLE_END && gpa < FAKE_MEMORY);
+	return gpa < FAKE_HOLE || (gpa >= FAKE_HOLE_END && gpa < FAKE_MEMORY) ||
+	       kernel_present(gpa);
 }
 
 static int left_on(void);
@@ -162,6 +165,13 @@ static struct {
 	unsigned int steps;
 	unsigned int sent;
 	unsigned int commands;
+	__u8 action;		/* what vCPU 0 is to be answered with */
+	struct kvmi_vcpu_inject_exception inject;	/* and get before that */
+	bool busy;
+	bool injected;
+	__u8 access[KERNEL_SIZE / 4096];	/* to the pages of the kernel */
+	bool lifting;		/* access was given back last, */
+	bool not_full;		/* by a message that had room for more */
 } vm;
 
 static int left_on(void)
@@ -171,6 +181,9 @@ static int left_on(void)
 	for (i = 0; i < ARRAY_SIZE(vm.stepping); i++)
 		if (vm.stepping[i])
 			wrong("single-stepping was left on");
+	for (i = 0; vm.how.kernel && i < ARRAY_SIZE(vm.access); i++)
+		if (vm.access[i] != 7)
+			wrong("access to pages was left restricted");
 	return 0;
 }
 
@@ -215,6 +228,17 @@ static bool is_on(__u16 vcpu)
 	       nr == guest->nr_msrs;
 }
 
+/* The same for the access to the pages of its kernel */
+static bool is_protected(void)
+{
+	size_t i;
+
+	for (i = 0; vm.how.kernel && i < ARRAY_SIZE(vm.access); i++)
+		if (vm.access[i] != kernel_access(vm.how.kernel, FAKE_KERNEL_GPA + i * 4096))
+			return false;
+	return true;
+}
+
 static void guest_goes_on(void)
 {
 	const struct fake_guest *guest = vm.how.guest;
@@ -224,10 +248,14 @@ static void guest_goes_on(void)
 	for (vcpu = 0; vcpu < vm.how.vcpus; vcpu++)
 		if (!is_on(vcpu))
 			return;
-	if (vm.waiting[0] || vm.sent == guest->nr)
+	if (vm.waiting[0] || vm.sent == guest->nr || !is_protected())
 		return;
 	does = &guest->does[vm.sent];
-	vm.answer[0] = guest->answers[vm.sent++];
+	vm.answer[0] = guest->answers[vm.sent];
+	vm.action = guest->actions[vm.sent];
+	vm.inject = guest->injects[vm.sent];
+	vm.busy = guest->busy & 1U << vm.sent;
+	vm.sent++;
 	raise_event(0, does->id, does->payload, does->payload_size);
 }
 
@@ -273,11 +301,29 @@ static bool has_reply_data(__u16 event)
 	return event == KVMI_VCPU_EVENT_CR || event == KVMI_VCPU_EVENT_MSR;
 }
 
+/* The exception that was injected, unless there could not be one */
+static void tell_injected(void)
+{
+	struct kvmi_vcpu_event_trap trap = {
+		.nr = vm.inject.nr, .error_code = vm.inject.error_code,
+		.address = vm.inject.address,
+	};
+
+	if (!vm.injected)
+		wrong("no exception, although it was expected");
+	vm.injected = false;
+	if (vm.busy)
+		guest_goes_on();
+	else
+		raise_event(0, KVMI_VCPU_EVENT_TRAP, &trap, sizeof(trap));
+}
+
 static void take_event_reply(const struct kvmi_msg_hdr *hdr, const __u8 *data)
 {
 	struct kvmi_vcpu_hdr vcpu;
 	struct kvmi_vcpu_event_reply reply;
 	size_t size = sizeof(vcpu) + sizeof(reply);
+	__u8 action;
 
 	if (hdr->size < size)
 		wrong("event reply that is too short");
@@ -288,7 +334,8 @@ static void take_event_reply(const struct kvmi_msg_hdr *hdr, const __u8 *data)
 	if (vcpu.vcpu >= vm.how.vcpus || !vm.waiting[vcpu.vcpu] ||
 	    hdr->seq != vm.waiting[vcpu.vcpu] || reply.event != vm.waiting_event[vcpu.vcpu])
 		wrong("reply to an event that nobody waits with");
-	if (reply.action != KVMI_EVENT_ACTION_CONTINUE)
+	action = reply.event == KVMI_VCPU_EVENT_PF ? vm.action : KVMI_EVENT_ACTION_CONTINUE;
+	if (reply.action != action)
 		wrong("an action that was not expected");
 	if (has_reply_data(reply.event)) {
 		if (memcmp(data + size, &vm.answer[vcpu.vcpu], sizeof(vm.answer[0])))
@@ -298,8 +345,57 @@ static void take_event_reply(const struct kvmi_msg_hdr *hdr, const __u8 *data)
 	if (hdr->size != size)
 		wrong("event reply of a wrong size");
 	vm.waiting[vcpu.vcpu] = 0;
+	if (reply.event == KVMI_VCPU_EVENT_PF && vm.inject.nr) {
+		tell_injected();
+		return;
+	}
 	next_event(vcpu.vcpu);
 	step(vcpu.vcpu);
+}
+
+/* What vCPU 0 waits for is to be this exception. */
+static void inject_exception(const struct kvmi_msg_hdr *hdr, __u16 vcpu, const __u8 *data)
+{
+	if (!vm.how.guest) {
+		send_reply(vm.sock, hdr, -KVM_ENOSYS, NULL, 0);
+		return;
+	}
+	if (vcpu || vm.waiting_event[0] != KVMI_VCPU_EVENT_PF || vm.injected ||
+	    memcmp(data, &vm.inject, sizeof(vm.inject)))
+		wrong("an exception that was not expected");
+	vm.injected = true;
+	send_reply(vm.sock, hdr, vm.busy ? -KVM_EBUSY : 0, NULL, 0);
+}
+
+static void set_page_access(const struct kvmi_msg_hdr *hdr, const __u8 *data)
+{
+	struct kvmi_vm_set_page_access req;
+	struct kvmi_page_access_entry entry;
+	static const __u8 zero[sizeof(entry.padding)];
+	bool lifting = false;
+	unsigned int i;
+
+	memcpy(&req, data, sizeof(req));
+	if (!req.count || req.count > 511 || req.padding1 || req.padding2 ||
+	    hdr->size != sizeof(req) + req.count * sizeof(entry))
+		wrong("bad restriction of access");
+	for (i = 0; i < req.count; i++) {
+		memcpy(&entry, data + sizeof(req) + i * sizeof(entry), sizeof(entry));
+		if (memcmp(entry.padding, zero, sizeof(zero)) || entry.gpa % 4096)
+			wrong("bad page");
+		if (entry.access != 1 && entry.access != 3 && entry.access != 5 &&
+		    entry.access != 7)
+			wrong("an access that not every processor can do");
+		if (entry.gpa < FAKE_KERNEL_GPA || entry.gpa > FAKE_KERNEL_LAST)
+			wrong("a page that is not the kernel's");
+		vm.access[(entry.gpa - FAKE_KERNEL_GPA) / 4096] = entry.access;
+		lifting = entry.access == 7;
+	}
+	if (vm.not_full && lifting == vm.lifting)
+		wrong("there was room in the message before");
+	vm.not_full = req.count < 511;
+	vm.lifting = lifting;
+	send_reply(vm.sock, hdr, 0, NULL, 0);
 }
 
 static void read_physical(const struct kvmi_msg_hdr *hdr, const __u8 *data)
@@ -318,6 +414,18 @@ static void read_physical(const struct kvmi_msg_hdr *hdr, const __u8 *data)
 	for (i = 0; i < req.size; i++)
 		page[i] = fake_byte(req.gpa + i);
 	send_reply(vm.sock, hdr, 0, page, req.size);
+}
+
+static void set_kernel_registers(unsigned int vcpu, struct kvm_sregs *sregs,
+				 struct kvm_msr_entry *msrs, unsigned int nmsrs)
+{
+	__u64 lstar;
+	unsigned int i;
+
+	kernel_registers(vm.how.kernel, vcpu, sregs, &lstar);
+	for (i = 0; i < nmsrs; i++)
+		if (msrs[i].index == 0xc0000082)
+			msrs[i].data = lstar;
 }
 
 static void get_registers(const struct kvmi_msg_hdr *hdr, unsigned int index, const __u8 *data)
@@ -351,6 +459,8 @@ static void get_registers(const struct kvmi_msg_hdr *hdr, unsigned int index, co
 	all.rpl.sregs.cr0 = 0x80050033;
 	all.rpl.sregs.cr4 = 0x6f0;
 	all.rpl.sregs.efer = 0xd01;
+	if (vm.how.kernel)
+		set_kernel_registers(index, &all.rpl.sregs, all.msrs, req.nmsrs);
 	send_reply(vm.sock, hdr, 0, &all, sizeof(all.rpl) + req.nmsrs * 16);
 }
 
@@ -473,6 +583,9 @@ static void vcpu_command(const struct kvmi_msg_hdr *hdr, const __u8 *data)
 	case KVMI_VCPU_CONTROL_SINGLESTEP:
 		control_singlestep(hdr, vcpu.vcpu, data);
 		break;
+	case KVMI_VCPU_INJECT_EXCEPTION:
+		inject_exception(hdr, vcpu.vcpu, data);
+		break;
 	case KVMI_VCPU_TRANSLATE_GVA:
 		translate_gva(hdr, data);
 		break;
@@ -522,8 +635,8 @@ static void vm_command(const struct kvmi_msg_hdr *hdr, const __u8 *data)
 		break;
 	case KVMI_VM_CHECK_COMMAND:
 		memcpy(&check, data, sizeof(check));
-		send_reply(vm.sock, hdr, check.id == KVMI_VM_SET_PAGE_ACCESS ? -KVM_ENOENT : 0,
-			   NULL, 0);
+		send_reply(vm.sock, hdr, check.id == KVMI_VM_SET_PAGE_ACCESS && !vm.how.kernel ?
+			   -KVM_ENOENT : 0, NULL, 0);
 		break;
 	case KVMI_VM_CHECK_EVENT:
 		memcpy(&check, data, sizeof(check));
@@ -543,6 +656,11 @@ static void vm_command(const struct kvmi_msg_hdr *hdr, const __u8 *data)
 		break;
 	case KVMI_VM_PAUSE_VCPU:
 		pause_vcpu(hdr, data);
+		break;
+	case KVMI_VM_SET_PAGE_ACCESS:
+		set_page_access(hdr, data);
+		if (vm.how.guest)
+			guest_goes_on();
 		break;
 	case KVMI_VM_GET_MAX_GFN:
 		send_reply(vm.sock, hdr, 0, &(__u64){ FAKE_MEMORY / 4096 }, 8);
@@ -610,6 +728,8 @@ pid_t fake_start(const struct fake *fake, int *sock)
 
 	memset(&vm, 0, sizeof(vm));
 	vm.how = *fake;
+	memset(vm.access, 7, sizeof(vm.access));
+	kernel_build(fake->kernel);
 	for (i = 0; i < ARRAY_SIZE(vm.rip); i++)
 		vm.rip[i] = FAKE_CODE + i;
 	if (fake->rip)

@@ -99,6 +99,9 @@ static void test_wires(void)
 	struct kvm_regs regs = { .rax = 0x1122, .rbx = 0x33 };
 	struct kvm_msr_entry msr = { .index = 0xc0000082 };
 	static struct kvm_xsave xsave = { .region = { 0x11223344, 0x55667788 } };
+	static const struct kvmi_page_access_entry pages[] = {
+		{ .gpa = 0x12345000, .access = 5 }, { .gpa = 0x12346000, .access = 1 },
+	};
 	struct kvmi_conn *conn;
 	unsigned int count;
 	__u8 data[16], type;
@@ -116,6 +119,8 @@ static void test_wires(void)
 	expect_wire(16, 8, "\2\0\1\0\0\0\0\0");
 	expect_wire(18, 8, "\1\0\0\0\0\0\0\0");
 	expect_wire(20, 0, NULL);
+	expect_wire(22, 40, "\2\0\0\0\0\0\0\0\0\x50\x34\x12\0\0\0\0\5\0\0\0\0\0\0\0"
+		    "\0\x60\x34\x12\0\0\0\0\1\0\0\0\0\0\0\0");
 	expect_wire(3, 8, "\1\0\0\0\0\0\0\0");
 	expect_wire(5, 16, "\1\0\0\0\0\0\0\0\5\0\1\0\0\0\0\0");
 	expect_wire(7, 20, "\1\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\x82\0\0\xc0");
@@ -146,6 +151,7 @@ static void test_wires(void)
 	all &= kvmi_pause_vcpu(conn, 2, true) == -EBUSY;
 	all &= kvmi_control_cleanup(conn, true) == -EBUSY;
 	all &= kvmi_get_max_gfn(conn, &value) == -EBUSY;
+	all &= kvmi_set_page_access(conn, pages, 2) == -EBUSY;
 	all &= kvmi_get_tsc_speed(conn, 1, &value) == -EBUSY;
 	all &= kvmi_control_event(conn, 1, KVMI_VCPU_EVENT_BREAKPOINT, true) == -EBUSY;
 	all &= kvmi_get_registers(conn, 1, &state, &msr, 1) == -EBUSY;
@@ -545,6 +551,122 @@ static void test_virtual(void)
 	disconnect(conn, pid, "not allowed");
 }
 
+/* How many pages are sent in each message: the first failure is the end. */
+static void peer_batches(int sock)
+{
+	static const struct {
+		__u16 count;
+		__u16 size;
+		int err;
+	} batches[] = { { 511, 8184, 0 }, { 511, 8184, 0 }, { 1, 24, 0 },
+			{ 511, 8184, -KVM_EINVAL } };
+	struct kvmi_vm_set_page_access req;
+	__u64 next = 0x1000, gpa;
+	struct kvmi_msg_hdr hdr;
+	__u8 data[KVMI_MSG_SIZE];
+	unsigned int i, b;
+
+	for (b = 0; b < ARRAY_SIZE(batches); b++) {
+		must_read(sock, &hdr, sizeof(hdr));
+		must_read(sock, data, hdr.size);
+		memcpy(&req, data, sizeof(req));
+		if (hdr.id != KVMI_VM_SET_PAGE_ACCESS || hdr.size != batches[b].size ||
+		    req.count != batches[b].count)
+			_exit(1);
+		if (b == 3)
+			next = 0x1000;
+		for (i = 0; i < req.count; i++, next += 0x1000) {
+			memcpy(&gpa, data + sizeof(req) + 16 * i, sizeof(gpa));
+			if (gpa != next)
+				_exit(1);
+		}
+		send_reply(sock, &hdr, batches[b].err, NULL, 0);
+	}
+}
+
+static void test_batches(void)
+{
+	static struct kvmi_page_access_entry pages[1023];
+	struct kvmi_conn *conn;
+	size_t i;
+	pid_t pid;
+
+	for (i = 0; i < ARRAY_SIZE(pages); i++)
+		pages[i] = (struct kvmi_page_access_entry){ .gpa = (i + 1) << 12, .access = 1 };
+	conn = connect_peer(peer_batches, &pid);
+	is_number(kvmi_set_page_access(conn, pages, 1023), 0, "1023 pages in three messages");
+	is_number(kvmi_set_page_access(conn, pages, 1023), -EINVAL, "the first one fails");
+	is_string(kvmi_strerror(conn), "set-page-access: Invalid argument", "it says so");
+	is_number(kvmi_set_page_access(conn, pages, 0), 0, "no pages, no message");
+	disconnect(conn, pid, "batches");
+}
+
+struct walk {
+	struct kvmi_mapping seen[8];
+	unsigned int nr;
+	unsigned int stop;
+};
+
+static int see(void *arg, const struct kvmi_mapping *mapping)
+{
+	struct walk *walk = arg;
+
+	walk->seen[walk->nr++] = *mapping;
+	return walk->nr == walk->stop ? 77 : 0;
+}
+
+static bool is_mapping(const struct kvmi_mapping *got, __u64 gva, __u64 at, __u64 size,
+		       bool write, bool exec)
+{
+	return got->gva == gva && got->gpa == FAKE_KERNEL_GPA + at && got->size == size &&
+	       got->write == write && got->exec == exec;
+}
+
+static void test_walk(void)
+{
+	const __u64 text = FAKE_KERNEL, data = FAKE_KERNEL + KERNEL_DATA_AT;
+	struct fake_kernel kernel = { .levels = 4 };
+	struct fake fake = { .vcpus = 1, .kernel = &kernel };
+	struct kvmi_vcpu_event_arch state;
+	struct kvmi_conn *conn;
+	struct walk walk;
+	pid_t pid;
+
+	for (kernel.levels = 4; kernel.levels <= 5; kernel.levels++) {
+		conn = connect_fake(&fake, &pid);
+		is_number(kvmi_get_registers(conn, 0, &state, NULL, 0), 0, "page tables");
+		walk = (struct walk){ 0 };
+		is_number(kvmi_walk(conn, &state.sregs, text + 5, text + 0x200000, see, &walk), 0,
+			  "walk");
+		ok(walk.nr == 2 && is_mapping(&walk.seen[0], text + 5, 5, 0x1ffffb, false, true) &&
+		   is_mapping(&walk.seen[1], text + 0x200000, 0x200000, 1, false, true),
+		   "a large page and a small one, as far as they were asked for");
+		walk = (struct walk){ .stop = 1 };
+		is_number(kvmi_walk(conn, &state.sregs, data + 0x1fffff, -1, see, &walk), 77,
+			  "the end of a page, stopped");
+		ok(walk.nr == 1 && is_mapping(&walk.seen[0], data + 0x1fffff,
+					      KERNEL_DATA_AT + 0x1fffff, 1, true, false),
+		   "which can be written");
+		state.sregs.efer &= ~0x800ULL;
+		walk = (struct walk){ 0 };
+		is_number(kvmi_walk(conn, &state.sregs, data, data, see, &walk), 0,
+			  "without execute-disable");
+		ok(walk.nr == 1 && walk.seen[0].exec, "everything can be executed");
+		walk = (struct walk){ 0 };
+		is_number(kvmi_walk(conn, &state.sregs, 0, 0x7fffffffffff, see, &walk), 0,
+			  "the lower half");
+		is_number(walk.nr, 0, "has nothing");
+		state.sregs.cr3 = 0x7000000;
+		is_number(kvmi_walk(conn, &state.sregs, text, text, see, &walk), 0,
+			  "tables where there is no memory");
+		is_number(walk.nr, 0, "map nothing");
+		state.sregs.efer = 0;
+		is_number(kvmi_walk(conn, &state.sregs, text, text, see, &walk), -EINVAL,
+			  "not in 64-bit mode");
+		disconnect(conn, pid, "walk");
+	}
+}
+
 static void test_memory(void)
 {
 	static __u8 data[40 * 4096];
@@ -700,6 +822,8 @@ void test_library(void)
 	test_changes();
 	test_values();
 	test_memory();
+	test_batches();
+	test_walk();
 	test_virtual();
 	test_pause();
 	test_deaf();

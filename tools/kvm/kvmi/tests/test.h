@@ -40,6 +40,9 @@ bool is_json(const char *text, const char *end);
  * @nr_msrs: how many
  * @does: what happens, one after the other
  * @answers: the reply data to each, if the event has any
+ * @actions: the action that each is to be answered with
+ * @injects: the exception that is to be injected before that; nr 0: none
+ * @busy: those that none can be injected for, as bits
  * @nr: how many
  */
 struct fake_guest {
@@ -49,7 +52,60 @@ struct fake_guest {
 	unsigned int nr_msrs;
 	struct kvmi_event does[8];
 	__u64 answers[8];
+	__u8 actions[8];
+	struct kvmi_vcpu_inject_exception injects[8];
+	__u32 busy;
 	unsigned int nr;
+};
+
+/* Offsets in the image of the fake kernel, and what is there */
+#define KERNEL_TEXT_END		0x2ba000	/* from 0; then pages that were freed */
+#define KERNEL_ENTRY		0x201080	/* where LSTAR is, in the text */
+#define KERNEL_RODATA_AT	0x400000
+#define KERNEL_RODATA_END	0x533000	/* then pages that were freed, in a large page */
+#define KERNEL_DATA_AT		0x600000
+#define KERNEL_DATA_END		0x700000	/* then other data, and pages that were freed */
+#define KERNEL_IDT		0x900000	/* a read-only page, data around it */
+#define KERNEL_SIZE		0xa00000
+
+#define FAKE_KERNEL		0xffffffff81000000ULL	/* its address without KASLR */
+#define FAKE_KERNEL_GPA		0x4000000ULL
+#define FAKE_KERNEL_LAST	(FAKE_KERNEL_GPA + KERNEL_SIZE - 1)
+#define FAKE_DIRECT		0xffff888040000000ULL	/* the direct map with 4 levels, */
+#define FAKE_DIRECT_5		0xff11000040000000ULL	/* and with 5 */
+
+/**
+ * struct fake_kernel - a guest's kernel, with its page tables
+ * @levels: of the tables: 4 or 5
+ * @small: there are no large pages
+ * @slide: KASLR
+ * @user_half: CR3 has the tables that user space runs with
+ * @odd_cr3: CR3 happens to look as if
+ * @early: vCPUs that have not set LSTAR, as bits
+ * @mode: of paging: 0: 64-bit, 1: it is not
+ * @no_banner: it does not say that it is Linux
+ * @writable: it has not protected its text
+ * @aliased: nor its direct map
+ * @no_direct: there is none
+ * @elsewhere: LSTAR is not where Linux has its kernel
+ * @unmapped: LSTAR is where nothing is mapped
+ * @symbols: what is to be protected is what the symbols say
+ */
+struct fake_kernel {
+	int levels;
+	bool small;
+	__u64 slide;
+	bool user_half;
+	bool odd_cr3;
+	__u32 early;
+	bool mode;
+	bool no_banner;
+	bool writable;
+	bool aliased;
+	bool no_direct;
+	bool elsewhere;
+	bool unmapped;
+	bool symbols;
 };
 
 /**
@@ -71,6 +127,7 @@ struct fake_guest {
  * @mode: size of operands there, 0: 8
  * @steps: after so many steps it does not go on, 0: it always does
  * @failed_step: this one fails
+ * @kernel: what the guest runs; without one there is no SET_PAGE_ACCESS
  */
 struct fake {
 	unsigned int vcpus;
@@ -89,6 +146,7 @@ struct fake {
 	__u8 mode;
 	unsigned int steps;
 	unsigned int failed_step;
+	const struct fake_kernel *kernel;
 };
 
 /* fake.c */
@@ -102,7 +160,34 @@ void must_write(int sock, const void *data, size_t size);
 void send_reply(int sock, const struct kvmi_msg_hdr *cmd, int err, const void *data, size_t size);
 void send_event(int sock, __u32 seq, __u16 event, __u16 vcpu, const void *payload, size_t size);
 
+/* kernel.c */
+void kernel_build(const struct fake_kernel *how);
+bool kernel_present(__u64 gpa);
+__u8 kernel_byte(__u64 gpa);
+void kernel_registers(const struct fake_kernel *how, unsigned int vcpu, struct kvm_sregs *sregs,
+		      __u64 *lstar);
+__u8 kernel_access(const struct fake_kernel *how, __u64 gpa);
+
+/* tool.c */
+#define OUTPUT	0x100000
+
+struct run {
+	pid_t pid;
+	pid_t fake;
+	int out;
+	int err;
+};
+
+extern char out[OUTPUT], err[OUTPUT];
+struct run kvmi_start(const struct fake *fake, const char *args);
+int kvmi_finish(const struct run *run);
+int kvmi_run(const struct fake *fake, const char *args);
+bool has(const char *text, const char *part, const char *name);
+int count_lines(const char *text, const char *part);
+bool all_json(const char *text);
+
 /* The tests */
+void test_protect(void);
 void test_units(void);
 void test_vms(void);
 void test_library(void);

@@ -12,18 +12,9 @@
 
 #include "test.h"
 
-#define OUTPUT	0x100000
-
 static const char *kvmi;
-static char out[OUTPUT], err[OUTPUT];
+char out[OUTPUT], err[OUTPUT];
 static size_t out_len;
-
-struct run {
-	pid_t pid;
-	pid_t fake;
-	int out;
-	int err;
-};
 
 static size_t read_all(int fd, char *buf)
 {
@@ -38,7 +29,7 @@ static size_t read_all(int fd, char *buf)
 }
 
 /* Start kvmi with @args (separated by spaces, '_' stands for one), with a fake or without. */
-static struct run start(const struct fake *fake, const char *args)
+struct run kvmi_start(const struct fake *fake, const char *args)
 {
 	char words[256], socket[16], *argv[20] = { (char *)kvmi };
 	char *word, *c, *save;
@@ -82,7 +73,7 @@ static struct run start(const struct fake *fake, const char *args)
 }
 
 /* Wait for its end; returns its exit code, -1: it died, or the fake saw something wrong. */
-static int finish(const struct run *run)
+int kvmi_finish(const struct run *run)
 {
 	int status;
 
@@ -94,14 +85,14 @@ static int finish(const struct run *run)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-static int kvmi_run(const struct fake *fake, const char *args)
+int kvmi_run(const struct fake *fake, const char *args)
 {
-	struct run run = start(fake, args);
+	struct run run = kvmi_start(fake, args);
 
-	return finish(&run);
+	return kvmi_finish(&run);
 }
 
-static bool has(const char *text, const char *part, const char *name)
+bool has(const char *text, const char *part, const char *name)
 {
 	if (ok(strstr(text, part), "%s", name))
 		return true;
@@ -126,10 +117,13 @@ static void test_usage(void)
 		"translate 1 0 0", "translate -n 1 1 0", "msr-guard", "msr-guard 1",
 		"msr-guard 1 NONE", "msr-guard 1 LSTAR -5", "msr-guard 1 0x8ff",
 		"msr-guard 1 0xbfffffff", "msr-guard 1 0xc0002000", "msr-guard -c 0 1 LSTAR",
+		"protect", "protect 1 2", "protect --fault ud 1", "protect --log --block 1",
+		"protect --log --fault gp 1", "protect -c 0 1", "protect --symbols 1",
+		"protect --symbols /nonexistent 1", "trace --log 1",
 	};
 	static const char * const commands[] = {
 		"list", "info", "regs", "dump", "find", "pause", "resume", "trace", "step",
-		"translate", "msr-guard",
+		"translate", "msr-guard", "protect",
 	};
 	char args[64];
 	size_t i;
@@ -148,7 +142,7 @@ static void test_usage(void)
 	}
 	is_number(kvmi_run(NULL, "--help"), 0, "--help");
 	has(out, "trace PID", "lists the commands");
-	has(out, "msr-guard PID MSR...", "the last one too");
+	has(out, "protect PID", "the last one too");
 	is_number(kvmi_run(NULL, "--version"), 0, "--version");
 	has(out, "protocol version 1\n", "and that of the protocol");
 
@@ -298,7 +292,7 @@ static void test_find(void)
 	ok(is_json(out, "\n"), "is JSON nevertheless");
 }
 
-static int count_lines(const char *text, const char *part)
+int count_lines(const char *text, const char *part)
 {
 	int n = 0;
 
@@ -309,7 +303,7 @@ static int count_lines(const char *text, const char *part)
 	return n;
 }
 
-static bool all_json(const char *text)
+bool all_json(const char *text)
 {
 	for (; *text; text = strchr(text, '\n') + 1)
 		if (!is_json(text, "\n"))
@@ -369,10 +363,10 @@ static void test_trace(void)
 	has(err, "the VM is gone", "and why");
 
 	fake = (struct fake){ .vcpus = 2, .events = 2 };
-	run = start(&fake, "trace");
+	run = kvmi_start(&fake, "trace");
 	usleep(300000);
 	kill(run.pid, SIGINT);
-	is_number(finish(&run), 0, "^C ends a trace");
+	is_number(kvmi_finish(&run), 0, "^C ends a trace");
 	has(out, "\n2 events in ", "with the numbers");
 }
 
@@ -535,10 +529,10 @@ static void test_guard(void)
 	struct fake fake = { .vcpus = 3, .guest = &hijack };
 	struct run run;
 
-	run = start(&fake, "msr-guard LSTAR 0x1234 lstar");
+	run = kvmi_start(&fake, "msr-guard LSTAR 0x1234 lstar");
 	usleep(300000);
 	kill(run.pid, SIGINT);
-	is_number(finish(&run), 0, "^C ends a guard");
+	is_number(kvmi_finish(&run), 0, "^C ends a guard");
 	has(err, "2 MSRs of 3 vCPUs guarded, ^C ends", "it says what it does");
 	has(out,
 	    "  msr         vcpu 0  rip 0000000000401001  cr3 0000000001234000  cpl 3  LSTAR 0000000081a00000 -> 0000000041414141  denied\n",
@@ -621,10 +615,10 @@ static void test_step(void)
 	/* The fake does not like it when single-stepping is left on. */
 	for (sig = SIGINT; sig; sig = sig == SIGINT ? SIGTERM : 0) {
 		fake = (struct fake){ .vcpus = 1, .steps = 2 };
-		run = start(&fake, "step -n 0");
+		run = kvmi_start(&fake, "step -n 0");
 		usleep(300000);
 		kill(run.pid, sig);
-		is_number(finish(&run), 0, sig == SIGINT ? "^C ends it" : "SIGTERM ends it");
+		is_number(kvmi_finish(&run), 0, sig == SIGINT ? "^C ends it" : "SIGTERM ends it");
 		has(out, "\n2 steps of vCPU 0, ", "with the numbers");
 	}
 	fake = (struct fake){ .vcpus = 1, .steps = 1 };
@@ -687,10 +681,10 @@ static void test_hold(void)
 	ok(all_json(out), "a value a line");
 	is_number(kvmi_run(&fake, "pause --daemon"), 10, "no daemon without a PID");
 
-	run = start(&fake, "pause");
+	run = kvmi_start(&fake, "pause");
 	usleep(200000);
 	kill(run.pid, SIGTERM);
-	is_number(finish(&run), 0, "a signal ends it");
+	is_number(kvmi_finish(&run), 0, "a signal ends it");
 	is_string(out, "paused\nrunning\n", "it says when");
 
 	fake.close_after = 5;
@@ -718,4 +712,5 @@ void test_tool(const char *path)
 	test_step();
 	test_translate();
 	test_hold();
+	test_protect();
 }

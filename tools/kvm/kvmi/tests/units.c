@@ -5,9 +5,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+#include <linux/elf.h>
 
 #include "json.h"
 #include "search.h"
+#include "symbols.h"
 #include "test.h"
 #include "tool.h"
 
@@ -248,8 +252,145 @@ static void test_disassemble(void)
 	is_number(disassemble(8, 0, NULL, 0, text, sizeof(text)), 0, "none");
 }
 
+static char symbols_path[32];
+
+static int load(const void *data, size_t size, struct symbols *symbols)
+{
+	struct tool tool = { 0 };
+	FILE *file = fopen(symbols_path, "w");
+
+	fwrite(data, 1, size, file);
+	fclose(file);
+	*symbols = (struct symbols){ 0 };
+	return symbols_load(&tool, symbols_path, symbols);
+}
+
+static void test_map(void)
+{
+	/* Not in order, with what is none, and without end of line */
+	static const char map[] =
+		"ffffffff81000200 T second\n"
+		"0000000000001000 A per_cpu\n"
+		"\n"
+		"ffffffff81000100 t a_local\n"
+		"ffffffff81000100 T a_global\n"
+		"ffffffff81000100 t z_local\n"
+		"ffffffff81000300\n"
+		"x T y\n"
+		"ffffffffc0000000 t in_module\t[module]\r\n"
+		"ffffffff81000400 D last";
+	char buf[SYMBOL_NAME];
+	struct symbols symbols;
+	__u64 address = 0;
+
+	is_number(load(map, strlen(map), &symbols), 0, "a map");
+	is_number(symbols.nr, 6, "its symbols");
+	ok(symbols_find(&symbols, "second", &address) && address == 0xffffffff81000200ULL,
+	   "find one");
+	ok(!symbols_find(&symbols, "secon", &address) &&
+	   !symbols_find(&symbols, "per_cpu", &address), "not what is none");
+	ok(!symbols_text(&symbols, 0xffffffff810000ff, buf), "nothing before the first");
+	is_string(symbols_text(&symbols, 0xffffffff81000100, buf) ?: "", "a_global+0x0",
+		  "the global one of several");
+	is_string(symbols_text(&symbols, 0xffffffff810001ff, buf) ?: "", "a_global+0xff",
+		  "up to the next one");
+	is_string(symbols_text(&symbols, 0xffffffff81000200, buf) ?: "", "second+0x0", "that");
+	is_string(symbols_text(&symbols, 0xffffffff81000401, buf) ?: "", "last+0x1",
+		  "without end of line");
+	is_string(symbols_text(&symbols, 0xffffffffc0000010, buf) ?: "", "in_module+0x10",
+		  "without what is behind it");
+	symbols.slide = 0x1000000;
+	ok(symbols_find(&symbols, "second", &address) && address == 0xffffffff82000200ULL,
+	   "moved");
+	is_string(symbols_text(&symbols, 0xffffffff82000201, buf) ?: "", "second+0x1", "moved");
+	symbols_free(&symbols);
+	ok(!symbols_text(&symbols, -1, buf), "no symbols");
+	is_number(load("hello\n", 6, &symbols), STATUS_USAGE, "no map");
+	is_number(load("", 0, &symbols), STATUS_USAGE, "an empty file");
+}
+
+/* As small a vmlinux as there can be */
+struct image {
+	struct elf64_hdr ehdr;
+	struct elf64_shdr sections[3];
+	struct elf64_sym symbols[4];
+	char names[32];
+};
+
+static const struct image good_image = {
+	.ehdr = {
+		.e_ident = ELFMAG "\2\1\1", .e_shoff = offsetof(struct image, sections),
+		.e_shentsize = sizeof(struct elf64_shdr), .e_shnum = 3,
+	},
+	.sections = {
+		[1] = { .sh_type = SHT_SYMTAB, .sh_offset = offsetof(struct image, symbols),
+			.sh_size = 4 * sizeof(struct elf64_sym), .sh_link = 2 },
+		[2] = { .sh_type = SHT_STRTAB, .sh_offset = offsetof(struct image, names),
+			.sh_size = sizeof(((struct image *)0)->names) },
+	},
+	.symbols = {
+		[1] = { .st_name = 1, .st_value = 0xffffffff81000100ULL, .st_shndx = 1 },
+		[2] = { .st_name = 9, .st_value = 0xffffffff81000100ULL, .st_shndx = 1,
+			.st_info = STB_GLOBAL << 4 | STT_FUNC },
+		[3] = { .st_name = 16, .st_value = 0xffffffff81000200ULL,
+			.st_shndx = SHN_UNDEF },
+	},
+	.names = "\0z_local\0global\0undefined",
+};
+
+static void test_elf(void)
+{
+	struct image image = good_image;
+	char buf[SYMBOL_NAME];
+	struct symbols symbols;
+	size_t size;
+	bool all = true;
+
+	is_number(load(&image, sizeof(image), &symbols), 0, "a vmlinux");
+	is_number(symbols.nr, 2, "its symbols");
+	is_string(symbols_text(&symbols, 0xffffffff81000180, buf) ?: "", "global+0x80",
+		  "the global one");
+	symbols_free(&symbols);
+
+	/* Whatever the file is like */
+	for (size = 0; size < sizeof(image); size++) {
+		int r = load(&image, size, &symbols);
+
+		all &= r == STATUS_USAGE || !r;
+		symbols_free(&symbols);
+	}
+	ok(all, "a file that ends early, anywhere");
+	image.sections[1].sh_link = 3;
+	is_number(load(&image, sizeof(image), &symbols), STATUS_USAGE, "names that are not there");
+	image = good_image;
+	image.sections[1].sh_size = -1;
+	is_number(load(&image, sizeof(image), &symbols), STATUS_USAGE, "an endless table");
+	image = good_image;
+	image.symbols[1].st_name = 32;
+	image.symbols[2].st_name = 32;
+	is_number(load(&image, sizeof(image), &symbols), STATUS_USAGE, "names out of range");
+	image = good_image;
+	image.ehdr.e_shoff = -64;
+	is_number(load(&image, sizeof(image), &symbols), STATUS_USAGE, "sections out of range");
+}
+
+static void test_symbols(void)
+{
+	int fd;
+
+	strcpy(symbols_path, "/tmp/kvmi-symbols-XXXXXX");
+	fd = mkstemp(symbols_path);
+	if (fd < 0)
+		exit(2);
+	close(fd);
+	test_map();
+	test_elf();
+	unlink(symbols_path);
+}
+
 void test_units(void)
 {
+	test_symbols();
 	test_numbers();
 	test_names();
 	test_hex();
