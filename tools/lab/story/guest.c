@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * What the story's guest does when it is told to: "guest hypercall COUNT" asks
- * the introspection tool for an event, "guest breakpoint COUNT" executes INT3.
- * Prints what came back, for the story to check.
+ * the introspection tool for an event, "guest breakpoint COUNT" executes INT3,
+ * "guest getpid" asks the kernel who it is. Prints what came back, for the story
+ * to check.
  */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define KVM_HC_XEN_HVM_OP	34
 #define GUEST_REQUEST_VM_EVENT	24
@@ -53,6 +56,16 @@ int main(int argc, char **argv)
 		return 0;
 	}
 
-	fprintf(stderr, "usage: guest hypercall|breakpoint [COUNT]\n");
+	if (argc > 1 && !strcmp(argv[1], "getpid")) {
+		/* The link is made by other code than the system call. */
+		char self[16] = "";
+
+		if (readlink("/proc/self", self, sizeof(self) - 1) < 0)
+			perror("/proc/self");
+		printf("getpid returned %ld in process %s\n", syscall(SYS_getpid), self);
+		return 0;
+	}
+
+	fprintf(stderr, "usage: guest hypercall|breakpoint|getpid [COUNT]\n");
 	return 2;
 }
