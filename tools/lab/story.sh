@@ -29,14 +29,16 @@ is_tcg() {
 		tail -c 12)" = TCGTCGTCGTCG ]
 }
 
-# start_trace EVENT...: kvmi trace as $tracer, its output in $work/trace; returns
-# when it traces.
+# start_trace COMMAND ARGUMENT...: kvmi COMMAND as $tracer, its output in
+# $work/trace; returns when it works.
 start_trace() {
-	printf '     $ kvmi trace %d%s &\n' "$vmm" "${*:+ $*}"
+	local command=$1
+	shift
+	printf '     $ kvmi %s %d%s &\n' "$command" "$vmm" "${*:+ $*}"
 	rm -f "$work/trace" "$work/trace.err"
-	kvmi trace "$vmm" "$@" >"$work/trace" 2>"$work/trace.err" &
+	kvmi "$command" "$vmm" "$@" >"$work/trace" 2>"$work/trace.err" &
 	tracer=$!
-	waited 30 grep -qs 'tracing' "$work/trace.err" || fail_story "kvmi trace does not trace: $(cat "$work/trace.err")"
+	waited 60 grep -qs '\^C ends' "$work/trace.err" || fail_story "kvmi $command does not begin: $(cat "$work/trace.err")"
 }
 
 # end_trace: as ^C would.
@@ -46,8 +48,8 @@ end_trace() {
 	wait "$tracer" || rc=$?
 	tracer=''
 	printf '     $ kill -INT %%1\n'
-	quote <"$work/trace"
-	[ "$rc" = 0 ] || fail_story "kvmi trace: exit code $rc, $(cat "$work/trace.err")"
+	sed -E 's/\<0{6,}//g; s/(^| )  +/\1 /g' "$work/trace" | quote
+	[ "$rc" = 0 ] || fail_story "exit code $rc, $(cat "$work/trace.err")"
 }
 
 # look N: ask QEMU for the registers, into $work/regs.N; shows where the vCPUs are.
@@ -161,7 +163,7 @@ begin_step "Hypercalls: the guest asks for an event"
 tell "A program in the guest makes the hypercall for that (VMMCALL, rax 34, rdi 24, rsi 0), with a token in rdx. As long as no tool wants to know, it gets an error:"
 show_guest "guest hypercall 1"
 grep -q '^hypercall 0xc0de0001 returned -' <<<"$out" || fail_story "no error"
-start_trace hypercall
+start_trace trace hypercall
 show_guest "guest hypercall 3"
 [ "$(grep -c 'returned 0$' <<<"$out")" = 3 ] || fail_story "the hypercalls did not return 0"
 end_trace
@@ -176,7 +178,7 @@ proved "Each hypercall was an event, with the registers that the program had at 
 # ---------------------------------------------------------------------------
 begin_step "Breakpoints"
 
-start_trace breakpoint
+start_trace trace breakpoint
 show_guest "guest breakpoint 2"
 [ "$(grep -c 'SIGTRAP came$' <<<"$out")" = 2 ] || fail_story "the guest did not get its breakpoints"
 end_trace
@@ -196,7 +198,7 @@ esac
 # ---------------------------------------------------------------------------
 begin_step "The tool is killed in the middle"
 
-start_trace hypercall
+start_trace trace hypercall
 printf '     $ kill -STOP %%1\n'
 kill -STOP "$tracer"
 command="taskset -c 1 guest hypercall 1"
@@ -230,7 +232,7 @@ proved "Whatever becomes of the tool, the guest goes on: the kernel has answered
 # ---------------------------------------------------------------------------
 begin_step "Attach again, and leave"
 
-start_trace hypercall
+start_trace trace hypercall
 show_guest "guest hypercall 1"
 grep -q 'returned 0$' <<<"$out" || fail_story "the hypercall did not return 0"
 end_trace
@@ -240,6 +242,61 @@ show_guest "guest hypercall 1"
 grep -q '^hypercall 0xc0de0001 returned -' <<<"$out" || fail_story "no error"
 
 proved "The next tool can attach at once; when the last one has left, nothing stays behind."
+
+# ---------------------------------------------------------------------------
+begin_step "A rootkit patches the guest's kernel"
+
+# is_patched, is_whole: what getpid() is in the guest.
+is_patched() {
+	show_guest "guest getpid"
+	[[ $out == "getpid returned 31337 in process "* ]] || fail_story "getpid() is not what the rootkit makes of it"
+}
+
+is_whole() {
+	show_guest "guest getpid"
+	[ "$(awk '{ print ($3 == $6) }' <<<"$out")" = 1 ] || fail_story "getpid() is not what it was"
+}
+
+tell "What a rootkit does first: with all rights in the guest, a module of its own in the guest's kernel clears the processor's write protection (CR0.WP) and overwrites a system call, here getpid()."
+ask "grep -m 1 ' __x64_sys_getpid\$' /proc/kallsyms"
+getpid=${out%% *}
+[ "${#getpid}" = 16 ] || fail_story "the guest does not say where getpid() is"
+show_guest "insmod /lib/rootkit.ko address=0x$getpid"
+is_whole
+show_guest "echo wp >/proc/rootkit"
+is_patched
+show_guest "echo undo >/proc/rootkit"
+is_whole
+
+proved "Nothing in the guest could prevent that: who has the kernel's rights can change the kernel."
+
+# ---------------------------------------------------------------------------
+begin_step "kvmi protect: the kernel is locked from outside"
+
+tell "The kernel is found in the guest's memory without help from the guest, and its pages are write-protected in the processor's second level of page tables (NPT), which the guest cannot reach:"
+start_trace protect
+tell "The same again, and then by another way: a writable mapping of the same page at another address."
+for way in wp alias; do
+	show_guest "echo $way >/proc/rootkit"
+	is_whole
+done
+show_guest "cat /proc/rootkit"
+[ "$out" = "getpid is as it was" ] || fail_story "the guest's kernel was changed"
+end_trace
+gpa=$(sed -n 's/^text *\([0-9a-f]*\)-[0-9a-f]* *gpa \([0-9a-f]*\).*/\1 \2/p' "$work/trace" | head -n 1)
+printf -v gpa '%x' $((0x$getpid - 0x${gpa% *} + 0x${gpa#* }))
+[ "$(grep -c "pf .* cpl 0 .*gpa $gpa .*text" "$work/trace")" = 2 ] || fail_story "there are not 2 attempts at $gpa"
+grep -q '^2 attempts in .*: text 2' "$work/trace" || fail_story "there are not 2 attempts"
+for n in 0 1; do
+	waited 20 counts_on "$n" "$(counted "$n")" || fail_story "processor $n of the guest does not go on"
+done
+tell "The guest is alive. kvmi has gone, and with it the protection:"
+show_guest "echo wp >/proc/rootkit"
+is_patched
+show_guest "echo undo >/proc/rootkit"
+is_whole
+
+proved "The write did not happen, whichever way it came: the instruction got a fault instead, and kvmi has told where it was (rip), in which address space (cr3), and what it wanted (gpa)."
 
 # ---------------------------------------------------------------------------
 begin_step "The guest runs on, and powers off"
