@@ -362,6 +362,7 @@ static int begin(struct protect *protect)
 		r = kvmi_set_page_access(conn, protect->pages, protect->nr_pages);
 	if (!r)
 		r = kvmi_resume(conn);
+	kvmi_leave_pauses(conn);
 	return r;
 }
 
@@ -445,7 +446,8 @@ const struct command command_protect = {
 	"Linux patches its own text now and then: tracing, probes, BPF, static keys that are\n"
 	"switched. These are attempts like any other, and what follows from blocking them is\n"
 	"an oops: look with --log first. Modules, and what VMM and devices write, are not\n"
-	"protected. The kernel must have booted, unless there are symbols, and must be a\n"
+	"protected. A guest cannot reboot or start another kernel (kexec) meanwhile: that\n"
+	"writes where the kernel was. The kernel must have booted, unless there are symbols, and must be a\n"
 	"64-bit one. How it is found: LSTAR tells where text is; what the page tables map in\n"
 	"one piece with it, and make executable and not writable, is text; what is neither\n"
 	"executable nor writable, and not writable in the direct map of memory, is read-only\n"

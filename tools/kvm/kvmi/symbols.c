@@ -211,10 +211,19 @@ bool symbols_find(const struct symbols *symbols, const char *name, __u64 *addres
 	return false;
 }
 
-/* "name+0x10"; NULL: there is no symbol before it */
+/* The last symbol is not what lies far behind it, and "_end" is none of anything. */
+static bool is_inside(const struct symbols *symbols, size_t i, __u64 offset)
+{
+	if (!strcmp(symbols->list[i].name, "_end"))
+		return false;
+	return i < symbols->nr - 1 || offset < KVMI_GUEST_PAGE;
+}
+
+/* "name+0x10"; NULL: the symbols do not have it */
 const char *symbols_text(const struct symbols *symbols, __u64 address, char buf[SYMBOL_NAME])
 {
 	size_t low = 0, high = symbols->nr;
+	__u64 offset;
 
 	/* The first that is behind it */
 	while (low < high) {
@@ -229,8 +238,10 @@ const char *symbols_text(const struct symbols *symbols, __u64 address, char buf[
 		return NULL;
 
 	low--;
-	snprintf(buf, SYMBOL_NAME, "%.128s+0x%llx", symbols->list[low].name,
-		 address - (symbols->list[low].address + symbols->slide));
+	offset = address - (symbols->list[low].address + symbols->slide);
+	if (!is_inside(symbols, low, offset))
+		return NULL;
+	snprintf(buf, SYMBOL_NAME, "%.128s+0x%llx", symbols->list[low].name, offset);
 	return buf;
 }
 

@@ -217,5 +217,6 @@ int kvmi_pause(struct kvmi_conn *conn, int vcpu);
 int kvmi_wait_paused(struct kvmi_conn *conn, int timeout_ms);
 bool kvmi_is_paused(const struct kvmi_conn *conn, __u16 vcpu);
 int kvmi_resume(struct kvmi_conn *conn);
+void kvmi_leave_pauses(struct kvmi_conn *conn);
 
 #endif

@@ -153,3 +153,19 @@ int kvmi_resume(struct kvmi_conn *conn)
 
 	return r;
 }
+
+/**
+ * kvmi_leave_pauses - leave late pauses to the caller
+ * @conn: the connection
+ *
+ * For who goes on to take events after kvmi_resume(): the PAUSE event of a vCPU
+ * that was not in KVM_RUN when kvmi_pause() was called is among them now, and to
+ * be answered.
+ */
+void kvmi_leave_pauses(struct kvmi_conn *conn)
+{
+	unsigned int i;
+
+	for (i = 0; i < conn->nr_paused; i++)
+		conn->paused[i].asked = false;
+}

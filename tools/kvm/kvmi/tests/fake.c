@@ -184,6 +184,9 @@ static int left_on(void)
 	for (i = 0; vm.how.kernel && i < ARRAY_SIZE(vm.access); i++)
 		if (vm.access[i] != 7)
 			wrong("access to pages was left restricted");
+	for (i = 0; vm.how.late && i < vm.how.vcpus; i++)
+		if (vm.waiting[i])
+			wrong("a late pause was not answered");
 	return 0;
 }
 
@@ -318,6 +321,15 @@ static void tell_injected(void)
 		raise_event(0, KVMI_VCPU_EVENT_TRAP, &trap, sizeof(trap));
 }
 
+static void pause_late_vcpus(void)
+{
+	unsigned int i;
+
+	for (i = 0; vm.how.late && i < vm.how.vcpus; i++)
+		if (vm.how.stopped & 1U << i)
+			raise_event(i, KVMI_VCPU_EVENT_PAUSE, NULL, 0);
+}
+
 static void take_event_reply(const struct kvmi_msg_hdr *hdr, const __u8 *data)
 {
 	struct kvmi_vcpu_hdr vcpu;
@@ -349,6 +361,8 @@ static void take_event_reply(const struct kvmi_msg_hdr *hdr, const __u8 *data)
 		tell_injected();
 		return;
 	}
+	if (reply.event == KVMI_VCPU_EVENT_PAUSE && !vcpu.vcpu)
+		pause_late_vcpus();
 	next_event(vcpu.vcpu);
 	step(vcpu.vcpu);
 }

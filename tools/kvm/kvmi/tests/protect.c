@@ -300,6 +300,10 @@ static void test_cannot(void)
 	fake = (struct fake){ .vcpus = 1, .kernel = &kernel };
 	is_number(kvmi_run(&fake, "protect --seconds 0.2"), 0, "protect for some time");
 	has(out, "0 attempts in 0.2 s: text 0 rodata 0 data 0\n", "no attempt");
+	fake = (struct fake){ .vcpus = 2, .stopped = 2, .late = true, .kernel = &kernel };
+	is_number(kvmi_run(&fake, "protect --seconds 0.5 -t 0.1"), 0, "a vCPU pauses late");
+	is_number(count_lines(err, "vCPU 1 does not run"), 1, "it says that it did not run");
+	fake = (struct fake){ .vcpus = 1, .kernel = &kernel };
 	fake.close_after = 12;
 	is_number(kvmi_run(&fake, "protect"), 3, "the VM goes away");
 	has(err, "the VM is gone", "it says so");

@@ -112,6 +112,7 @@ struct fake_kernel {
  * struct fake - how the fake behaves
  * @vcpus: how many
  * @stopped: those that do not run, as bits: no answers
+ * @late: they pause when vCPU 0 goes on, and are to be answered
  * @not_started: those that were not started, as bits
  * @events: send so many events when they are enabled, hypercalls and breakpoints
  *	    in turn
@@ -132,6 +133,7 @@ struct fake_kernel {
 struct fake {
 	unsigned int vcpus;
 	unsigned int stopped;
+	bool late;
 	unsigned int not_started;
 	unsigned int events;
 	bool stray;

@@ -276,6 +276,7 @@ static void test_map(void)
 		"ffffffff81000100 T a_global\n"
 		"ffffffff81000100 t z_local\n"
 		"ffffffff81000300\n"
+		"ffffffff81000500 B _end\n"
 		"x T y\n"
 		"ffffffffc0000000 t in_module\t[module]\r\n"
 		"ffffffff81000400 D last";
@@ -284,7 +285,7 @@ static void test_map(void)
 	__u64 address = 0;
 
 	is_number(load(map, strlen(map), &symbols), 0, "a map");
-	is_number(symbols.nr, 6, "its symbols");
+	is_number(symbols.nr, 7, "its symbols");
 	ok(symbols_find(&symbols, "second", &address) && address == 0xffffffff81000200ULL,
 	   "find one");
 	ok(!symbols_find(&symbols, "secon", &address) &&
@@ -299,6 +300,8 @@ static void test_map(void)
 		  "without end of line");
 	is_string(symbols_text(&symbols, 0xffffffffc0000010, buf) ?: "", "in_module+0x10",
 		  "without what is behind it");
+	ok(!symbols_text(&symbols, 0xffffffff81000500, buf), "not behind the end");
+	ok(!symbols_text(&symbols, 0xffffffffc0001000, buf), "nor far behind the last");
 	symbols.slide = 0x1000000;
 	ok(symbols_find(&symbols, "second", &address) && address == 0xffffffff82000200ULL,
 	   "moved");
