@@ -131,6 +131,8 @@ static bool kvmi_is_prefix(u8 byte, bool is_64bit)
 	}
 }
 
+#define KVMI_OP_POP_SS		0x17
+#define KVMI_OP_MOV_TO_SREG	0x8e
 #define KVMI_OP_PUSHF		0x9c
 #define KVMI_OP_POPF		0x9d
 #define KVMI_OP_INT3		0xcc
@@ -141,8 +143,11 @@ static bool kvmi_is_prefix(u8 byte, bool is_64bit)
 #define KVMI_OP_SYSENTER	0x0f34
 #define KVMI_OP_SYSEXIT		0x0f35
 
-/* The opcode of the instruction at rip; 0 if it cannot be told. */
-static u16 kvmi_next_opcode(struct kvm_vcpu *vcpu, u8 *imm)
+/*
+ * The opcode of the instruction at rip, 0 if it cannot be told, and the byte that
+ * follows.
+ */
+static u16 kvmi_next_opcode(struct kvm_vcpu *vcpu, u8 *next)
 {
 	bool is_64bit = is_64_bit_mode(vcpu);
 	u8 insn[16] = {};
@@ -152,8 +157,21 @@ static u16 kvmi_next_opcode(struct kvm_vcpu *vcpu, u8 *imm)
 	while (i < 13 && kvmi_is_prefix(insn[i], is_64bit))
 		i++;
 
-	*imm = insn[i + 1];
+	*next = insn[i + 1];
 	return insn[i] == 0x0f ? 0x0f00 | insn[i + 1] : insn[i];
+}
+
+/*
+ * The processor takes no trap behind a load of SS, but only behind one more
+ * instruction, which may be one that shows TF. It may if TF is the guest's own.
+ */
+static bool kvmi_loads_ss(struct kvm_vcpu *vcpu, u16 opcode, u8 modrm)
+{
+	if (kvm_get_rflags(vcpu) & X86_EFLAGS_TF)
+		return false;
+
+	return opcode == KVMI_OP_MOV_TO_SREG ? (modrm >> 3 & 7) == VCPU_SREG_SS :
+					       !is_64_bit_mode(vcpu);
 }
 
 /**
@@ -166,7 +184,8 @@ static u16 kvmi_next_opcode(struct kvm_vcpu *vcpu, u8 *imm)
 bool __kvmi_step_in_software(struct kvm_vcpu *vcpu, int *r)
 {
 	struct kvmi_vcpu_arch *arch = &vcpu->arch.kvmi;
-	u8 imm;
+	u16 opcode;
+	u8 next;
 
 	if (kvm_caps.has_monitor_trap || is_guest_mode(vcpu) ||
 	    vcpu->arch.mp_state != KVM_MP_STATE_RUNNABLE || vcpu->arch.apf.halted ||
@@ -178,7 +197,13 @@ bool __kvmi_step_in_software(struct kvm_vcpu *vcpu, int *r)
 	if (kvm_get_rflags(vcpu) & X86_EFLAGS_VM)
 		return false;
 
-	switch (kvmi_next_opcode(vcpu, &imm)) {
+	opcode = kvmi_next_opcode(vcpu, &next);
+	switch (opcode) {
+	case KVMI_OP_POP_SS:
+	case KVMI_OP_MOV_TO_SREG:
+		if (!kvmi_loads_ss(vcpu, opcode, next))
+			return false;
+		fallthrough;
 	case KVMI_OP_PUSHF:
 	case KVMI_OP_POPF:
 	case KVMI_OP_SYSCALL:
@@ -189,7 +214,7 @@ bool __kvmi_step_in_software(struct kvm_vcpu *vcpu, int *r)
 	case KVMI_OP_INT3:
 		return kvmi_breakpoint(vcpu, 1, r);
 	case KVMI_OP_INT:
-		kvm_queue_interrupt(vcpu, imm, true);
+		kvm_queue_interrupt(vcpu, next, true);
 		kvm_make_request(KVM_REQ_EVENT, vcpu);
 		return false;
 	case KVMI_OP_IRET:

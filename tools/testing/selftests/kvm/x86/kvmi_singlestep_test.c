@@ -6,7 +6,7 @@
 
 #include "apic.h"
 #include "kvm_test_harness.h"
-#include "kvmi_util.h"
+#include "kvmi_step.h"
 #include "test_util.h"
 
 #define UCALL_PORT	"0x1000"
@@ -23,22 +23,12 @@ static void guest_irq_handler(struct ex_regs *regs)
 	x2apic_write_reg(APIC_EOI, 0);
 }
 
-/*
- * Code to step through: S marks an instruction, whose address is then in the array
- * NAME_steps. The guest starts at the first one.
- */
+/* Code to step through. */
 extern u64 straight_steps[], loop_steps[], branch_steps[],
 	   cpuid_skipped_steps[], hypercall_steps[], tool_hypercall_steps[],
 	   io_steps[], msr_steps[], control_registers_steps[], halt_steps[],
 	   pushf_steps[], page_fault_steps[], undefined_steps[],
 	   breakpoint_steps[], own_trap_steps[], spin_steps[];
-
-#define CODE(name)	".pushsection .rodata\n\t.balign 8\n\t"		\
-			name "_steps:\n\t.popsection\n\t"		\
-			".pushsection .text\n\t"
-#define S		".pushsection .rodata\n\t.quad 771f\n\t.popsection\n\t771: "
-#define DONE		S "jmp kvmi_guest_done\n\t"
-#define CODE_END	".popsection"
 
 asm(CODE("straight")
 	S "nop\n\t"
@@ -210,26 +200,6 @@ asm(CODE("spin")
 /* What host and guest say to each other in the case with I/O. */
 static struct ucall step_ucall = { .cmd = UCALL_SYNC, .args = { 0, 0x1234 } };
 
-/*
- * Where the guest is after each step, as indexes of the array with the addresses.
- * OWN_TF: the guest has set RFLAGS.TF itself. OPTIONAL: processors may tell of this
- * boundary or not.
- */
-#define OWN_TF		0x100
-#define OPTIONAL	0x200
-#define INDEX(step)	((step) & 0xff)
-#define END		0xffff
-
-struct step_case {
-	const char *name;
-	u64 *steps;
-	u8 vector;		/* if not 0: the guest handles it */
-	u8 handler;		/* at this step */
-	u64 rdi;
-	u16 path[16];
-	void (*check)(const struct kvm_regs *regs);
-};
-
 static void check_straight(const struct kvm_regs *regs)
 {
 	TEST_ASSERT_EQ(regs->rbx, 5);
@@ -242,16 +212,9 @@ static void check_hypercall(const struct kvm_regs *regs)
 	TEST_ASSERT_EQ(regs->r12, (u64)-KVM_ENOSYS);
 }
 
-/* The flags that the guest has seen. */
-static void check_flags(u64 flags)
-{
-	TEST_ASSERT(flags & X86_EFLAGS_FIXED, "%lx: no flags", (unsigned long)flags);
-	TEST_ASSERT(!(flags & X86_EFLAGS_TF), "The guest sees TF: %lx", (unsigned long)flags);
-}
-
 static void check_no_tf(const struct kvm_regs *regs)
 {
-	check_flags(regs->r12);
+	kvmi_check_no_tf(regs->r12);
 }
 
 static void check_no_tf_twice(const struct kvm_regs *regs)
@@ -267,57 +230,55 @@ static void check_own_tf(const struct kvm_regs *regs)
 	TEST_ASSERT(regs->r13 & BIT(14), "DR6.BS is not set: %llx", regs->r13);
 }
 
-#define CASE(n) .name = #n, .steps = n##_steps
-
-static const struct step_case straight_case = {
+static const struct kvmi_step_case straight_case = {
 	CASE(straight),
 	.path = { 1, 2, 3, 4, 5, 6, 7, 8, 9, END },
 	.check = check_straight,
 };
 
-static const struct step_case loop_case = {
+static const struct kvmi_step_case loop_case = {
 	CASE(loop),
 	.path = { 1, 2, 1, 2, 1, 2, 3, END },
 };
 
-static const struct step_case branch_case = {
+static const struct kvmi_step_case branch_case = {
 	CASE(branch),
 	.path = { 1, 2, 4, 6, 7, 5, END },
 };
 
-static const struct step_case cpuid_case = {
+static const struct kvmi_step_case cpuid_case = {
 	CASE(cpuid_skipped),
 	.path = { 1, 2, 3, 4, 5, END },
 };
 
-static const struct step_case hypercall_case = {
+static const struct kvmi_step_case hypercall_case = {
 	CASE(hypercall),
 	.path = { 1, 2, 3, END },
 	.check = check_hypercall,
 };
 
-static const struct step_case io_case = {
+static const struct kvmi_step_case io_case = {
 	CASE(io),
 	.path = { 1, 2, 3, 4, 5, END },
 };
 
-static const struct step_case msr_case = {
+static const struct kvmi_step_case msr_case = {
 	CASE(msr),
 	.path = { 1, 2, 3, 4, 5, 6, 7, 8, END },
 };
 
-static const struct step_case cr_case = {
+static const struct kvmi_step_case cr_case = {
 	CASE(control_registers),
 	.path = { 1, 2, 3, 4, 5, 6, END },
 };
 
-static const struct step_case pushf_case = {
+static const struct kvmi_step_case pushf_case = {
 	CASE(pushf),
 	.path = { 1, 2, 3, 4, 5, 6, 7, 8, END },
 	.check = check_no_tf_twice,
 };
 
-static const struct step_case page_fault_case = {
+static const struct kvmi_step_case page_fault_case = {
 	CASE(page_fault),
 	.vector = PF_VECTOR,
 	.handler = 4,
@@ -326,7 +287,7 @@ static const struct step_case page_fault_case = {
 	.check = check_no_tf,
 };
 
-static const struct step_case undefined_case = {
+static const struct kvmi_step_case undefined_case = {
 	CASE(undefined),
 	.vector = UD_VECTOR,
 	.handler = 4,
@@ -334,7 +295,7 @@ static const struct step_case undefined_case = {
 	.check = check_no_tf,
 };
 
-static const struct step_case breakpoint_case = {
+static const struct kvmi_step_case breakpoint_case = {
 	CASE(breakpoint),
 	.vector = BP_VECTOR,
 	.handler = 4,
@@ -342,23 +303,13 @@ static const struct step_case breakpoint_case = {
 	.check = check_no_tf,
 };
 
-static const struct step_case own_trap_case = {
+static const struct kvmi_step_case own_trap_case = {
 	CASE(own_trap),
 	.vector = DB_VECTOR,
 	.handler = 6,
 	.path = { 1, 2, 3 | OWN_TF, 4 | OWN_TF | OPTIONAL, 6 | OPTIONAL, 7, 8, 9, 4, 5, END },
 	.check = check_own_tf,
 };
-
-static void set_gate(struct kvm_vm *vm, int vector, u64 handler)
-{
-	struct idt_entry *gate = addr_gva2hva(vm, vm->arch.idt);
-
-	gate += vector;
-	gate->offset0 = handler;
-	gate->offset1 = handler >> 16;
-	gate->offset2 = handler >> 32;
-}
 
 /* The instruction of the host's vendor. */
 static void patch_hypercall(struct kvm_vm *vm, u64 gva)
@@ -367,158 +318,6 @@ static void patch_hypercall(struct kvm_vm *vm, u64 gva)
 
 	TEST_ASSERT(insn[0] == 0x0f && insn[1] == 0x01, "No hypercall");
 	insn[2] = host_cpu_is_amd_compatible ? 0xd9 : 0xc1;
-}
-
-static void set_guest(struct kvm_vcpu *vcpu, const u64 *steps, u64 rdi)
-{
-	struct kvm_regs regs;
-
-	vcpu_regs_get(vcpu, &regs);
-	regs.rip = steps[0];
-	regs.rsp = (regs.rsp & ~0xfull) - 8;
-	regs.rbx = 0;
-	regs.rdi = rdi;
-	vcpu_regs_set(vcpu, &regs);
-}
-
-static void set_case(struct kvm_vcpu *vcpu, const struct step_case *c)
-{
-	if (c->vector)
-		set_gate(vcpu->vm, c->vector, c->steps[c->handler]);
-	set_guest(vcpu, c->steps, c->rdi);
-}
-
-/* As it is without the tool; it also maps the memory that the guest needs. */
-static void run_unwatched(struct kvm_vcpu *vcpu, const struct step_case *c)
-{
-	struct kvmi_runner runner;
-
-	set_case(vcpu, c);
-	kvmi_start(&runner, vcpu);
-	kvmi_expect_done(&runner);
-}
-
-/* The vCPU has executed nothing yet, and every instruction will be followed by an event. */
-static void start_stepping(struct kvmi_tool *tool, struct kvmi_runner *runner,
-			   struct kvm_vcpu *vcpu)
-{
-	struct kvmi_ev ev;
-
-	kvmi_start_paused(tool, runner, vcpu, &ev);
-	TEST_ASSERT_EQ(kvmi_control_singlestep(tool, vcpu->id, 1), 0);
-	kvmi_expect_quiet(tool);
-	kvmi_reply(tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
-}
-
-static void check_step(const struct kvmi_ev *ev)
-{
-	const struct kvmi_vcpu_event_singlestep *payload = (void *)ev->payload;
-	static const u8 zero[7];
-
-	kvmi_expect_payload(ev, sizeof(*payload));
-	TEST_ASSERT(!memcmp(payload->padding, zero, sizeof(zero)), "Padding");
-	TEST_ASSERT(!payload->failed, "The step to %llx has failed", ev->common.arch.regs.rip);
-}
-
-static u64 next_step(struct kvmi_tool *tool, u16 vcpu, struct kvmi_ev *ev)
-{
-	kvmi_expect_event(tool, vcpu, KVMI_VCPU_EVENT_SINGLESTEP, ev);
-	check_step(ev);
-
-	return ev->common.arch.regs.rip;
-}
-
-static void expect_step(struct kvmi_tool *tool, u16 vcpu, u64 rip, struct kvmi_ev *ev)
-{
-	u64 now = next_step(tool, vcpu, ev);
-
-	TEST_ASSERT(now == rip, "The step has led to %lx instead of %lx",
-		    (unsigned long)now, (unsigned long)rip);
-	TEST_ASSERT(!(ev->common.arch.regs.rflags & X86_EFLAGS_TF), "The tool sees TF");
-}
-
-/*
- * With more than one processor, Bochs 3.0 leaves a guest that has just been given
- * a fault with the rip of the instruction that caused it.
- */
-static bool is_misplaced(const struct kvm_regs *before, const struct kvm_regs *now)
-{
-	return !host_cpu_is_amd_compatible && now->rip == before->rip &&
-	       now->rsp < before->rsp;
-}
-
-/* Step along the path; the last event is not answered. Returns false if the host errs. */
-static bool follow(struct kvmi_tool *tool, u16 vcpu, const struct step_case *c,
-		   struct kvmi_ev *ev)
-{
-	struct kvm_regs before = {};
-	const u16 *at = c->path;
-	u64 rip;
-
-	for (;; at++) {
-		rip = next_step(tool, vcpu, ev);
-		if (c->vector && is_misplaced(&before, &ev->common.arch.regs))
-			return false;
-		before = ev->common.arch.regs;
-		while ((*at & OPTIONAL) && rip != c->steps[INDEX(*at)])
-			at++;
-		TEST_ASSERT(rip == c->steps[INDEX(*at)],
-			    "%s, step %ld: the guest is at %lx instead of %lx", c->name,
-			    (long)(at - c->path), (unsigned long)rip,
-			    (unsigned long)c->steps[INDEX(*at)]);
-		TEST_ASSERT(!!(ev->common.arch.regs.rflags & X86_EFLAGS_TF) ==
-			    !!(*at & OWN_TF), "%s, step %ld: flags %llx", c->name,
-			    (long)(at - c->path), ev->common.arch.regs.rflags);
-		if (at[1] == END)
-			break;
-		kvmi_reply(tool, ev, KVMI_EVENT_ACTION_CONTINUE);
-	}
-	if (c->check)
-		c->check(&ev->common.arch.regs);
-
-	return true;
-}
-
-/* No step is left when the guest goes on. */
-static void finish(struct kvmi_tool *tool, struct kvmi_runner *runner,
-		   const struct kvmi_ev *ev)
-{
-	struct kvm_regs regs;
-
-	TEST_ASSERT_EQ(kvmi_control_singlestep(tool, runner->vcpu->id, 0), 0);
-	kvmi_reply(tool, ev, KVMI_EVENT_ACTION_CONTINUE);
-	kvmi_expect_done(runner);
-	kvmi_expect_quiet(tool);
-	vcpu_regs_get(runner->vcpu, &regs);
-	TEST_ASSERT(!(regs.rflags & X86_EFLAGS_TF), "TF is left in the guest");
-}
-
-/*
- * Twice: with memory that is still to be mapped, and with memory that is. Returns
- * false if the host errs.
- */
-static bool test_case(struct kvmi_tool *tool, struct kvm_vcpu *vcpu,
-		      const struct step_case *c)
-{
-	struct kvmi_runner runner;
-	struct kvmi_ev ev;
-	int round;
-
-	for (round = 0; round < 2; round++) {
-		if (c->vector)
-			run_unwatched(vcpu, c);
-		set_case(vcpu, c);
-		start_stepping(tool, &runner, vcpu);
-		if (!follow(tool, 0, c, &ev))
-			return false;
-		finish(tool, &runner, &ev);
-	}
-
-	/* And it works as before. */
-	run_unwatched(vcpu, c);
-	kvmi_expect_quiet(tool);
-
-	return true;
 }
 
 TEST_F(kvmi_singlestep, errors)
@@ -539,7 +338,7 @@ TEST_F(kvmi_singlestep, errors)
 		bad[3 + 2 * i].padding[i] = 0x80;
 	}
 
-	set_case(vcpu, &straight_case);
+	kvmi_set_case(vcpu, &straight_case);
 	kvmi_start_paused(self->tool, &runner, vcpu, &ev);
 	kvmi_expect_errors(self->tool, KVMI_VCPU_CONTROL_SINGLESTEP, bad, sizeof(bad[0]),
 			   ARRAY_SIZE(bad), -KVM_EINVAL);
@@ -561,86 +360,86 @@ TEST_F(kvmi_singlestep, errors)
 	kvmi_expect_quiet(self->tool);
 
 	/* Disabling the event does not mean that it is off. */
-	set_case(vcpu, &straight_case);
-	start_stepping(self->tool, &runner, vcpu);
-	TEST_ASSERT_EQ(next_step(self->tool, 0, &ev), straight_steps[1]);
+	kvmi_set_case(vcpu, &straight_case);
+	kvmi_start_stepping(self->tool, &runner, vcpu);
+	TEST_ASSERT_EQ(kvmi_next_step(self->tool, 0, &ev), straight_steps[1]);
 	TEST_ASSERT_EQ(kvmi_control_event(self->tool, 0, KVMI_VCPU_EVENT_SINGLESTEP, 0), 0);
 	TEST_ASSERT_EQ(kvmi_control_singlestep(self->tool, 0, 1), 0);
 	kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
-	expect_step(self->tool, 0, straight_steps[2], &ev);
-	finish(self->tool, &runner, &ev);
+	kvmi_expect_step(self->tool, 0, straight_steps[2], &ev);
+	kvmi_finish_stepping(self->tool, &runner, &ev);
 }
 
 TEST_F(kvmi_singlestep, straight)
 {
-	TEST_ASSERT(test_case(self->tool, self->vcpu[0], &straight_case), "The host errs");
+	TEST_ASSERT(kvmi_test_case(self->tool, self->vcpu[0], &straight_case), "The host errs");
 }
 
 TEST_F(kvmi_singlestep, loop)
 {
-	TEST_ASSERT(test_case(self->tool, self->vcpu[0], &loop_case), "The host errs");
+	TEST_ASSERT(kvmi_test_case(self->tool, self->vcpu[0], &loop_case), "The host errs");
 }
 
 TEST_F(kvmi_singlestep, branch)
 {
-	TEST_ASSERT(test_case(self->tool, self->vcpu[0], &branch_case), "The host errs");
+	TEST_ASSERT(kvmi_test_case(self->tool, self->vcpu[0], &branch_case), "The host errs");
 }
 
 /* KVM completes these by skipping or emulating them. */
 TEST_F(kvmi_singlestep, cpuid)
 {
-	TEST_ASSERT(test_case(self->tool, self->vcpu[0], &cpuid_case), "The host errs");
+	TEST_ASSERT(kvmi_test_case(self->tool, self->vcpu[0], &cpuid_case), "The host errs");
 }
 
 TEST_F(kvmi_singlestep, hypercall)
 {
 	patch_hypercall(self->vm, hypercall_steps[1]);
-	TEST_ASSERT(test_case(self->tool, self->vcpu[0], &hypercall_case), "The host errs");
+	TEST_ASSERT(kvmi_test_case(self->tool, self->vcpu[0], &hypercall_case), "The host errs");
 }
 
 TEST_F(kvmi_singlestep, io)
 {
-	struct step_case c = io_case;
+	struct kvmi_step_case c = io_case;
 
 	c.rdi = (u64)&step_ucall;
-	TEST_ASSERT(test_case(self->tool, self->vcpu[0], &c), "The host errs");
+	TEST_ASSERT(kvmi_test_case(self->tool, self->vcpu[0], &c), "The host errs");
 }
 
 TEST_F(kvmi_singlestep, msr)
 {
-	TEST_ASSERT(test_case(self->tool, self->vcpu[0], &msr_case), "The host errs");
+	TEST_ASSERT(kvmi_test_case(self->tool, self->vcpu[0], &msr_case), "The host errs");
 }
 
 TEST_F(kvmi_singlestep, control_registers)
 {
-	TEST_ASSERT(test_case(self->tool, self->vcpu[0], &cr_case), "The host errs");
+	TEST_ASSERT(kvmi_test_case(self->tool, self->vcpu[0], &cr_case), "The host errs");
 }
 
 TEST_F(kvmi_singlestep, pushf)
 {
-	TEST_ASSERT(test_case(self->tool, self->vcpu[0], &pushf_case), "The host errs");
+	TEST_ASSERT(kvmi_test_case(self->tool, self->vcpu[0], &pushf_case), "The host errs");
 }
 
 TEST_F(kvmi_singlestep, page_fault)
 {
-	if (!test_case(self->tool, self->vcpu[0], &page_fault_case))
+	if (!kvmi_test_case(self->tool, self->vcpu[0], &page_fault_case))
 		SKIP(return, "The host leaves a guest with a fault at the wrong rip");
 }
 
 TEST_F(kvmi_singlestep, undefined)
 {
-	if (!test_case(self->tool, self->vcpu[0], &undefined_case))
+	if (!kvmi_test_case(self->tool, self->vcpu[0], &undefined_case))
 		SKIP(return, "The host leaves a guest with a fault at the wrong rip");
 }
 
 TEST_F(kvmi_singlestep, own_trap)
 {
-	TEST_ASSERT(test_case(self->tool, self->vcpu[0], &own_trap_case), "The host errs");
+	TEST_ASSERT(kvmi_test_case(self->tool, self->vcpu[0], &own_trap_case), "The host errs");
 }
 
 TEST_F(kvmi_singlestep, breakpoint)
 {
-	if (!test_case(self->tool, self->vcpu[0], &breakpoint_case))
+	if (!kvmi_test_case(self->tool, self->vcpu[0], &breakpoint_case))
 		SKIP(return, "The host leaves a guest with a fault at the wrong rip");
 }
 
@@ -652,15 +451,15 @@ TEST_F(kvmi_singlestep, user_space_io)
 	struct kvmi_ev ev;
 	int i;
 
-	set_guest(vcpu, io_steps, (u64)&step_ucall);
-	start_stepping(self->tool, &runner, vcpu);
+	kvmi_set_steps(vcpu, io_steps, (u64)&step_ucall);
+	kvmi_start_stepping(self->tool, &runner, vcpu);
 	for (i = 1; i <= 5; i++) {
-		expect_step(self->tool, 0, io_steps[i], &ev);
+		kvmi_expect_step(self->tool, 0, io_steps[i], &ev);
 		TEST_ASSERT_EQ(READ_ONCE(runner.syncs), i >= 4);
 		if (i < 5)
 			kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
 	}
-	finish(self->tool, &runner, &ev);
+	kvmi_finish_stepping(self->tool, &runner, &ev);
 	TEST_ASSERT_EQ(runner.synced, 0x1234);
 	TEST_ASSERT_EQ(runner.syncs, 1);
 }
@@ -675,14 +474,14 @@ TEST_F(kvmi_singlestep, other_event)
 
 	patch_hypercall(self->vm, tool_hypercall_steps[3]);
 	for (round = 0; round < 3; round++) {
-		set_guest(vcpu, tool_hypercall_steps, 0);
-		start_stepping(self->tool, &runner, vcpu);
-		expect_step(self->tool, 0, tool_hypercall_steps[1], &ev);
+		kvmi_set_steps(vcpu, tool_hypercall_steps, 0);
+		kvmi_start_stepping(self->tool, &runner, vcpu);
+		kvmi_expect_step(self->tool, 0, tool_hypercall_steps[1], &ev);
 		TEST_ASSERT_EQ(kvmi_control_event(self->tool, 0, KVMI_VCPU_EVENT_HYPERCALL, 1), 0);
 		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
-		expect_step(self->tool, 0, tool_hypercall_steps[2], &ev);
+		kvmi_expect_step(self->tool, 0, tool_hypercall_steps[2], &ev);
 		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
-		expect_step(self->tool, 0, tool_hypercall_steps[3], &ev);
+		kvmi_expect_step(self->tool, 0, tool_hypercall_steps[3], &ev);
 		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
 
 		kvmi_expect_event(self->tool, 0, KVMI_VCPU_EVENT_HYPERCALL, &ev);
@@ -690,11 +489,11 @@ TEST_F(kvmi_singlestep, other_event)
 		if (round == 1)
 			kvmi_interrupt(&runner);
 		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
-		expect_step(self->tool, 0, tool_hypercall_steps[4], &ev);
+		kvmi_expect_step(self->tool, 0, tool_hypercall_steps[4], &ev);
 		TEST_ASSERT_EQ(ev.common.arch.regs.rax, 0);
 		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
-		expect_step(self->tool, 0, tool_hypercall_steps[5], &ev);
-		finish(self->tool, &runner, &ev);
+		kvmi_expect_step(self->tool, 0, tool_hypercall_steps[5], &ev);
+		kvmi_finish_stepping(self->tool, &runner, &ev);
 	}
 }
 
@@ -706,10 +505,10 @@ TEST_F(kvmi_singlestep, pause)
 	struct kvmi_ev ev, pause;
 	int i;
 
-	set_case(vcpu, &straight_case);
-	start_stepping(self->tool, &runner, vcpu);
+	kvmi_set_case(vcpu, &straight_case);
+	kvmi_start_stepping(self->tool, &runner, vcpu);
 	for (i = 1; i < 9; i++) {
-		expect_step(self->tool, 0, straight_steps[i], &ev);
+		kvmi_expect_step(self->tool, 0, straight_steps[i], &ev);
 		TEST_ASSERT_EQ(kvmi_pause(self->tool, 0, i & 1), 0);
 		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
 		kvmi_expect_event(self->tool, 0, KVMI_VCPU_EVENT_PAUSE, &pause);
@@ -717,8 +516,8 @@ TEST_F(kvmi_singlestep, pause)
 		TEST_ASSERT(!(pause.common.arch.regs.rflags & X86_EFLAGS_TF), "The tool sees TF");
 		kvmi_reply(self->tool, &pause, KVMI_EVENT_ACTION_CONTINUE);
 	}
-	expect_step(self->tool, 0, straight_steps[9], &ev);
-	finish(self->tool, &runner, &ev);
+	kvmi_expect_step(self->tool, 0, straight_steps[9], &ev);
+	kvmi_finish_stepping(self->tool, &runner, &ev);
 }
 
 /* Nothing wakes the vCPU: it can be paused, and does not go on. */
@@ -729,9 +528,9 @@ TEST_F(kvmi_singlestep, halt)
 	struct kvmi_ev ev;
 	int i, steps = 0;
 
-	set_guest(vcpu, halt_steps, 0);
-	start_stepping(self->tool, &runner, vcpu);
-	expect_step(self->tool, 0, halt_steps[1], &ev);
+	kvmi_set_steps(vcpu, halt_steps, 0);
+	kvmi_start_stepping(self->tool, &runner, vcpu);
+	kvmi_expect_step(self->tool, 0, halt_steps[1], &ev);
 	kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
 
 	/* HLT is an instruction, too; whether it is done while the vCPU sleeps is open. */
@@ -744,7 +543,7 @@ TEST_F(kvmi_singlestep, halt)
 			if (ev.event.event == KVMI_VCPU_EVENT_PAUSE)
 				break;
 			TEST_ASSERT_EQ(ev.event.event, KVMI_VCPU_EVENT_SINGLESTEP);
-			check_step(&ev);
+			kvmi_check_step(&ev);
 			TEST_ASSERT_EQ(++steps, 1);
 			kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
 		}
@@ -795,11 +594,11 @@ static void step_spin(struct kvmi_tool *tool, u16 vcpu, int steps, struct kvmi_e
 {
 	int at;
 
-	at = spin_index(next_step(tool, vcpu, ev));
+	at = spin_index(kvmi_next_step(tool, vcpu, ev));
 	while (steps--) {
 		kvmi_reply(tool, ev, KVMI_EVENT_ACTION_CONTINUE);
 		at = (at + 1) % 3;
-		expect_step(tool, vcpu, spin_steps[at], ev);
+		kvmi_expect_step(tool, vcpu, spin_steps[at], ev);
 	}
 }
 
@@ -906,7 +705,7 @@ TEST_F(kvmi_singlestep, running)
 	int round;
 	u64 rcx;
 
-	set_guest(vcpu, spin_steps, 0);
+	kvmi_set_steps(vcpu, spin_steps, 0);
 	vcpu_regs_get(vcpu, &regs);
 	/* As kvmi_guest_may_spin(). */
 	regs.rflags |= X86_EFLAGS_IF;
@@ -927,11 +726,11 @@ TEST_F(kvmi_singlestep, running)
 
 	/* Out of the loop. */
 	TEST_ASSERT_EQ(kvmi_control_singlestep(self->tool, 0, 1), 0);
-	next_step(self->tool, 0, &ev);
+	kvmi_next_step(self->tool, 0, &ev);
 	regs = ev.common.arch.regs;
 	regs.rbx = 0x77;
 	TEST_ASSERT_EQ(kvmi_set_registers(self->tool, 0, &regs), 0);
-	finish(self->tool, &runner, &ev);
+	kvmi_finish_stepping(self->tool, &runner, &ev);
 }
 
 /* The guest goes on where the tool has put it. */
@@ -944,15 +743,15 @@ TEST_F(kvmi_singlestep, set_registers)
 	int i;
 
 	for (i = 0; i < 2; i++) {
-		set_case(vcpu, &straight_case);
-		start_stepping(self->tool, &runner, vcpu);
-		expect_step(self->tool, 0, straight_steps[1], &ev);
+		kvmi_set_case(vcpu, &straight_case);
+		kvmi_start_stepping(self->tool, &runner, vcpu);
+		kvmi_expect_step(self->tool, 0, straight_steps[1], &ev);
 		regs = ev.common.arch.regs;
 		regs.rip = straight_steps[4];
 		regs.rax = 0x100;
 		TEST_ASSERT_EQ(kvmi_set_registers(self->tool, 0, &regs), 0);
 		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
-		expect_step(self->tool, 0, straight_steps[5], &ev);
+		kvmi_expect_step(self->tool, 0, straight_steps[5], &ev);
 		TEST_ASSERT_EQ(ev.common.arch.regs.rcx, 0x101);
 
 		/* rflags as well, and no TF comes of it. */
@@ -962,10 +761,10 @@ TEST_F(kvmi_singlestep, set_registers)
 		regs.rflags ^= X86_EFLAGS_CF;
 		TEST_ASSERT_EQ(kvmi_set_registers(self->tool, 0, &regs), 0);
 		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
-		expect_step(self->tool, 0, straight_steps[9], &ev);
+		kvmi_expect_step(self->tool, 0, straight_steps[9], &ev);
 		TEST_ASSERT_EQ(ev.common.arch.regs.r12, 0x200);
 		TEST_ASSERT_EQ(ev.common.arch.regs.rflags, regs.rflags);
-		finish(self->tool, &runner, &ev);
+		kvmi_finish_stepping(self->tool, &runner, &ev);
 	}
 }
 
@@ -979,10 +778,10 @@ TEST_F(kvmi_singlestep, interrupted)
 	u32 seq = 0;
 	int i;
 
-	set_case(vcpu, &straight_case);
-	start_stepping(self->tool, &runner, vcpu);
+	kvmi_set_case(vcpu, &straight_case);
+	kvmi_start_stepping(self->tool, &runner, vcpu);
 	for (i = 1; i <= 9; i++) {
-		expect_step(self->tool, 0, straight_steps[i], &ev);
+		kvmi_expect_step(self->tool, 0, straight_steps[i], &ev);
 		TEST_ASSERT(i == 1 || ev.hdr.seq == seq + 1, "Event %u after %u", ev.hdr.seq, seq);
 		seq = ev.hdr.seq;
 		if (i & 1) {
@@ -1004,7 +803,7 @@ TEST_F(kvmi_singlestep, interrupted)
 		}
 	}
 	check_straight(&ev.common.arch.regs);
-	finish(self->tool, &runner, &ev);
+	kvmi_finish_stepping(self->tool, &runner, &ev);
 }
 
 TEST_F(kvmi_singlestep, crash)
@@ -1014,9 +813,9 @@ TEST_F(kvmi_singlestep, crash)
 	struct kvm_regs regs;
 	struct kvmi_ev ev;
 
-	set_case(vcpu, &straight_case);
-	start_stepping(self->tool, &runner, vcpu);
-	expect_step(self->tool, 0, straight_steps[1], &ev);
+	kvmi_set_case(vcpu, &straight_case);
+	kvmi_start_stepping(self->tool, &runner, vcpu);
+	kvmi_expect_step(self->tool, 0, straight_steps[1], &ev);
 	kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CRASH);
 	kvmi_expect_crash(&runner);
 	vcpu_regs_get(vcpu, &regs);
@@ -1036,8 +835,8 @@ static void expect_done_without_tf(struct kvmi_runner *runner)
 	struct kvm_regs regs;
 
 	kvmi_expect_done(runner);
-	check_flags(flags[0]);
-	check_flags(flags[1]);
+	kvmi_check_no_tf(flags[0]);
+	kvmi_check_no_tf(flags[1]);
 	vcpu_regs_get(runner->vcpu, &regs);
 	TEST_ASSERT(!(regs.rflags & X86_EFLAGS_TF), "TF is left in the guest");
 }
@@ -1052,9 +851,9 @@ TEST_F(kvmi_singlestep, ends)
 	int how;
 
 	for (how = 0; how < NR; how++) {
-		set_case(vcpu, &pushf_case);
-		start_stepping(self->tool, &runner, vcpu);
-		expect_step(self->tool, 0, pushf_steps[1], &ev);
+		kvmi_set_case(vcpu, &pushf_case);
+		kvmi_start_stepping(self->tool, &runner, vcpu);
+		kvmi_expect_step(self->tool, 0, pushf_steps[1], &ev);
 		if (how == CLOSE_OUT || how == UNHOOK_OUT)
 			kvmi_stop(&runner);
 		switch (how) {
@@ -1092,7 +891,7 @@ TEST_F(kvmi_singlestep, ends)
 
 		/* A new tool begins with nothing. */
 		self->tool = kvmi_rehook(self->tool);
-		run_unwatched(vcpu, &pushf_case);
+		kvmi_run_unwatched(vcpu, &pushf_case);
 		kvmi_expect_quiet(self->tool);
 	}
 }
@@ -1106,10 +905,10 @@ TEST_F(kvmi_singlestep, no_tf_is_left)
 	int last, i;
 
 	for (last = 1; last <= 6; last++) {
-		set_case(vcpu, &pushf_case);
-		start_stepping(self->tool, &runner, vcpu);
+		kvmi_set_case(vcpu, &pushf_case);
+		kvmi_start_stepping(self->tool, &runner, vcpu);
 		for (i = 1; i <= last; i++) {
-			expect_step(self->tool, 0, pushf_steps[i], &ev);
+			kvmi_expect_step(self->tool, 0, pushf_steps[i], &ev);
 			if (i < last)
 				kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
 		}
@@ -1122,23 +921,23 @@ TEST_F(kvmi_singlestep, no_tf_is_left)
 /* One vCPU steps, the other does not; then both, at the same time. */
 TEST_F(kvmi_singlestep, two_vcpus)
 {
-	static const struct step_case *cases[] = { &straight_case, &loop_case };
+	static const struct kvmi_step_case *cases[] = { &straight_case, &loop_case };
 	struct kvmi_runner runner[2];
 	u16 at[2] = {}, last[2] = {};
 	struct kvmi_ev ev;
 	int i, n, left;
 
-	set_case(self->vcpu[0], &straight_case);
-	start_stepping(self->tool, &runner[0], self->vcpu[0]);
-	expect_step(self->tool, 0, straight_steps[1], &ev);
-	run_unwatched(self->vcpu[1], &branch_case);
+	kvmi_set_case(self->vcpu[0], &straight_case);
+	kvmi_start_stepping(self->tool, &runner[0], self->vcpu[0]);
+	kvmi_expect_step(self->tool, 0, straight_steps[1], &ev);
+	kvmi_run_unwatched(self->vcpu[1], &branch_case);
 	kvmi_expect_quiet(self->tool);
-	finish(self->tool, &runner[0], &ev);
+	kvmi_finish_stepping(self->tool, &runner[0], &ev);
 
 	for (i = 0; i < 2; i++) {
 		while (cases[i]->path[last[i] + 1] != END)
 			last[i]++;
-		set_case(self->vcpu[i], cases[i]);
+		kvmi_set_case(self->vcpu[i], cases[i]);
 		TEST_ASSERT_EQ(kvmi_pause(self->tool, i, 0), 0);
 		kvmi_start(&runner[i], self->vcpu[i]);
 	}
@@ -1150,7 +949,7 @@ TEST_F(kvmi_singlestep, two_vcpus)
 			TEST_ASSERT_EQ(kvmi_control_singlestep(self->tool, n, 1), 0);
 		} else {
 			TEST_ASSERT_EQ(ev.event.event, KVMI_VCPU_EVENT_SINGLESTEP);
-			check_step(&ev);
+			kvmi_check_step(&ev);
 			TEST_ASSERT_EQ(ev.common.arch.regs.rip,
 				       cases[n]->steps[cases[n]->path[at[n]]]);
 			if (at[n]++ == last[n]) {

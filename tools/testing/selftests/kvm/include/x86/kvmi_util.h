@@ -188,6 +188,15 @@ gva_t kvmi_map_far(struct kvm_vm *vm, gpa_t *gpa);
 /* Another root, with the same mappings but this one: its address for CR3. */
 gpa_t kvmi_root_without(struct kvm_vm *vm, gva_t gva);
 
+/*
+ * Let the guest run at CPL 3, with all of its memory. The TSS has the stack pointer
+ * for exceptions.
+ */
+#define KVMI_USER_DS	0x5b
+#define KVMI_USER_CS	0x63
+
+void kvmi_allow_user(struct kvm_vm *vm, gva_t stack);
+
 /* For guests. */
 
 /*

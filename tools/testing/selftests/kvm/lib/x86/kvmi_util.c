@@ -1012,6 +1012,31 @@ gpa_t kvmi_root_without(struct kvm_vm *vm, gva_t gva)
 	return root;
 }
 
+static void kvmi_allow_user_entries(struct kvm_vm *vm, gpa_t table, int level)
+{
+	u64 *entries = addr_gpa2hva(vm, table);
+	int i;
+
+	for (i = 0; i < 512; i++) {
+		if (!is_present_pte(&vm->mmu, &entries[i]))
+			continue;
+		entries[i] |= PTE_USER_MASK(&vm->mmu);
+		if (level > 1)
+			kvmi_allow_user_entries(vm, PTE_GET_PA(entries[i]), level - 1);
+	}
+}
+
+void kvmi_allow_user(struct kvm_vm *vm, gva_t stack)
+{
+	u64 *gdt = addr_gva2hva(vm, vm->arch.gdt);
+
+	kvmi_allow_user_entries(vm, vm->mmu.pgd, vm->mmu.pgtable_levels);
+	gdt[KVMI_USER_DS >> 3] = 0x00cff3000000ffffull;
+	gdt[KVMI_USER_CS >> 3] = 0x00affb000000ffffull;
+	/* It is unaligned there. */
+	memcpy(addr_gva2hva(vm, vm->arch.tss + 4), &stack, sizeof(stack));
+}
+
 void kvmi_guest_done(void)
 {
 	GUEST_DONE();
