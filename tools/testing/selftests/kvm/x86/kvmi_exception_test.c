@@ -46,7 +46,7 @@ static void guest_handler(struct ex_regs *regs)
  * replaced by that of the host's vendor.
  */
 extern u8 guest_hypercall[], guest_hypercall_insn[], guest_after_hypercall[],
-	  guest_spin[], guest_spin_end[];
+	  guest_spin[], guest_spin_end[], guest_int3[];
 
 asm(".pushsection .text\n\t"
 	"guest_hypercall:\n\t"
@@ -55,6 +55,8 @@ asm(".pushsection .text\n\t"
 	"xor %esi, %esi\n\t"
 	"guest_hypercall_insn: vmcall\n\t"
 	"guest_after_hypercall: mov %rax, 16(%r14)\n\t"
+	"jmp guest_spin\n\t"
+	"guest_int3: int3\n\t"
 	"guest_spin: sti\n\t"
 	"1: lock incq (%r14)\n\t"
 	"cmpq $0, 8(%r14)\n\t"
@@ -312,6 +314,54 @@ TEST_F(kvmi_exception, vectors)
 	kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
 	stop_guest(&runner);
 	TEST_ASSERT_EQ(state->handled, ARRAY_SIZE(cases));
+}
+
+#define NO_VECTOR	0xff
+
+/*
+ * As if by INT3 or INTO: the handler gets an rip behind it. On AMD that takes an
+ * instruction of this kind; without it nothing happens, and the tool is told so.
+ */
+static void inject_soft(struct kvmi_tool *tool, struct kvm_vcpu *vcpu, u8 nr, u8 *entry)
+{
+	bool works = !host_cpu_is_amd_compatible || entry == guest_int3;
+	struct guest_state *state = state_of(vcpu);
+	u64 handled = state->handled, count = state->count[nr];
+	struct kvmi_runner runner;
+	struct kvmi_ev ev, trap;
+
+	state->stop = 0;
+	set_guest(vcpu, entry);
+	kvmi_start_paused(tool, &runner, vcpu, &ev);
+	TEST_ASSERT_EQ(ev.common.arch.regs.rip, (u64)entry);
+	TEST_ASSERT_EQ(kvmi_inject(tool, 0, nr, 0x1234, FAULT_GVA), 0);
+	kvmi_reply(tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+	expect_trap(tool, 0, works ? nr : NO_VECTOR, 0, 0, &trap);
+	TEST_ASSERT_EQ(READ_ONCE(state->handled), handled);
+	TEST_ASSERT_EQ(trap.common.arch.regs.rip, (u64)entry);
+	kvmi_reply(tool, &trap, KVMI_EVENT_ACTION_CONTINUE);
+	if (works)
+		expect_handled(vcpu, handled + 1, nr, 0, (u64)entry + 1);
+	wait_spin(vcpu);
+	TEST_ASSERT_EQ(state->handled, handled + works);
+	TEST_ASSERT_EQ(state->count[nr], count + works);
+	kvmi_expect_quiet(tool);
+	stop_guest(&runner);
+}
+
+TEST_F(kvmi_exception, breakpoint_on_int3)
+{
+	inject_soft(self->tool, self->vcpu[0], BP_VECTOR, guest_int3);
+}
+
+TEST_F(kvmi_exception, breakpoint_anywhere)
+{
+	inject_soft(self->tool, self->vcpu[0], BP_VECTOR, guest_spin);
+}
+
+TEST_F(kvmi_exception, overflow_anywhere)
+{
+	inject_soft(self->tool, self->vcpu[0], OF_VECTOR, guest_spin);
 }
 
 /* The vCPU runs, and waits for nothing. */
