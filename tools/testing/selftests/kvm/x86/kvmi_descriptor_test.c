@@ -3,7 +3,7 @@
  * KVM introspection: KVMI_VCPU_EVENT_DESCRIPTOR.
  */
 #include "kvm_test_harness.h"
-#include "kvmi_util.h"
+#include "kvmi_step.h"
 #include "test_util.h"
 
 /* What KVM's selftests have in the GDT, and what is added here. */
@@ -322,6 +322,158 @@ TEST_F(kvmi_descriptor, umip)
 	kvmi_unhook(self->vm);
 	TEST_ASSERT_EQ(kvmi_call(vcpu, guest_sgdt, 0, 0), gdtr(self->vm, 0x1ff));
 	kvmi_stop(&runner);
+}
+
+/*
+ * Call code in ring 3, which ends with INT 0x80 or #GP: the exception as
+ * kvmi_guest_try() has it. What it stores is in guest_stored.
+ */
+#define USER_VECTOR	0x80
+
+u64 guest_stored[2];
+u64 guest_kernel_rsp;
+
+u64 guest_call_user(u64 code, u64 unused);
+extern u8 guest_user_done[], guest_user_gp[], user_sgdt[], user_sidt[], user_sldt[],
+	  user_str[], user_smsw[];
+
+#define USER_CODE(insn) "user_" insn ": " insn " guest_stored(%rip)\n\t int $0x80\n\t"
+
+asm(".pushsection .text\n\t"
+	"guest_call_user:\n\t"
+	"push %rbx\n\tpush %rbp\n\tpush %r12\n\tpush %r13\n\tpush %r14\n\tpush %r15\n\t"
+	"movq $-1, guest_stored(%rip)\n\t"
+	"movq $-1, guest_stored+8(%rip)\n\t"
+	"mov %rsp, guest_kernel_rsp(%rip)\n\t"
+	"push $" __stringify(KVMI_USER_DS) "\n\t"
+	"push guest_kernel_rsp(%rip)\n\t"
+	"pushfq\n\t"
+	"push $" __stringify(KVMI_USER_CS) "\n\t"
+	"push %rdi\n\t"
+	"iretq\n\t"
+	USER_CODE("sgdt")
+	USER_CODE("sidt")
+	USER_CODE("sldt")
+	USER_CODE("str")
+	USER_CODE("smsw")
+	"guest_user_done: xor %eax, %eax\n\t"
+	"jmp 1f\n\t"
+	"guest_user_gp: pop %rax\n\t"
+	"shl $8, %rax\n\t"
+	"or $13, %rax\n\t"
+	"1: mov $0x10, %ecx\n\t"
+	"mov %ecx, %ss\n\t"
+	"mov guest_kernel_rsp(%rip), %rsp\n\t"
+	"pop %r15\n\tpop %r14\n\tpop %r13\n\tpop %r12\n\tpop %rbp\n\tpop %rbx\n\t"
+	"ret\n\t"
+	".popsection");
+
+/* What has come of each of them. */
+struct user_results {
+	struct {
+		u64 exception;
+		u64 stored[2];
+	} insn[5];
+};
+
+static u8 *user_codes[] = { user_sgdt, user_sidt, user_sldt, user_str, user_smsw };
+
+/* The tool, if there is one, minds nothing. Returns the number of events. */
+static int call_user_codes(struct kvmi_tool *tool, struct kvm_vcpu *vcpu,
+			   struct user_results *results)
+{
+	u64 *stored = addr_gva2hva(vcpu->vm, (gva_t)guest_stored);
+	int i, events = 0, ms = KVMI_TIMEOUT_MS;
+	struct kvmi_ev ev;
+
+	memset(results, 0, sizeof(*results));
+	for (i = 0; i < ARRAY_SIZE(user_codes); i++) {
+		kvmi_call_begin(vcpu, guest_call_user, (u64)user_codes[i], 0);
+		while (!kvmi_call_is_done(vcpu) && ms--) {
+			if (!tool || !kvmi_readable(tool, 1)) {
+				usleep(100);
+				continue;
+			}
+			kvmi_expect_event(tool, 0, KVMI_VCPU_EVENT_DESCRIPTOR, &ev);
+			TEST_ASSERT_EQ(ev.common.arch.regs.rip, (u64)user_codes[i]);
+			kvmi_reply(tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+			events++;
+		}
+		results->insn[i].exception = kvmi_call_end(vcpu);
+		memcpy(results->insn[i].stored, stored, sizeof(results->insn[i].stored));
+	}
+
+	return events;
+}
+
+static void expect_user_results(struct kvmi_tool *tool, struct kvm_vcpu *vcpu,
+				const struct user_results *want, int events)
+{
+	struct user_results now;
+	int i, got = call_user_codes(tool, vcpu, &now);
+
+	for (i = 0; i < ARRAY_SIZE(user_codes); i++) {
+		TEST_ASSERT(now.insn[i].exception == want->insn[i].exception,
+			    "Instruction %d: %lx instead of %lx", i,
+			    (unsigned long)now.insn[i].exception,
+			    (unsigned long)want->insn[i].exception);
+		TEST_ASSERT(!memcmp(&now.insn[i], &want->insn[i], sizeof(now.insn[i])),
+			    "Instruction %d stores something else", i);
+	}
+	/* Whether #GP comes before the intercept is up to the processor. */
+	TEST_ASSERT(got == events || (got == 0 && want->insn[0].exception),
+		    "%d events instead of %d", got, events);
+}
+
+/* In ring 3 the guest sees the same of UMIP, whatever the tool does. */
+static void test_user(struct kvmi_tool **tool, struct kvm_vcpu *vcpu, bool umip)
+{
+	struct idt_entry *gates = addr_gva2hva(vcpu->vm, vcpu->vm->arch.idt);
+	struct user_results want;
+	struct kvmi_runner runner;
+	struct kvm_sregs sregs;
+	int i, round;
+
+	kvmi_allow_user(vcpu->vm, vm_alloc_page(vcpu->vm) + 4096);
+	kvmi_set_gate(vcpu->vm, USER_VECTOR, (u64)guest_user_done);
+	gates[USER_VECTOR].dpl = 3;
+	kvmi_set_gate(vcpu->vm, GP_VECTOR, (u64)guest_user_gp);
+	vcpu_sregs_get(vcpu, &sregs);
+	if (umip)
+		sregs.cr4 |= X86_CR4_UMIP;
+	vcpu_sregs_set(vcpu, &sregs);
+
+	kvmi_unhook(vcpu->vm);
+	kvmi_start_agent(&runner, vcpu);
+	call_user_codes(NULL, vcpu, &want);
+	for (i = 0; i < 4; i++)
+		TEST_ASSERT_EQ(want.insn[i].exception, umip ? GP_VECTOR : 0);
+
+	for (round = 0; round < 2; round++) {
+		*tool = kvmi_rehook(*tool);
+		expect_user_results(*tool, vcpu, &want, 0);
+		enable(*tool, 0);
+		expect_user_results(*tool, vcpu, &want, ARRAY_SIZE(registers));
+		disable(*tool, 0);
+		expect_user_results(*tool, vcpu, &want, 0);
+		enable(*tool, 0);
+		kvmi_unhook(vcpu->vm);
+		expect_user_results(NULL, vcpu, &want, 0);
+	}
+	kvmi_stop(&runner);
+}
+
+TEST_F(kvmi_descriptor, user)
+{
+	test_user(&self->tool, self->vcpu[0], false);
+}
+
+TEST_F(kvmi_descriptor, user_umip)
+{
+	if (!vcpu_cpuid_has(self->vcpu[0], X86_FEATURE_UMIP))
+		SKIP(return, "KVM gives no UMIP to guests on this host");
+
+	test_user(&self->tool, self->vcpu[0], true);
 }
 
 /* RETRY: the instruction is executed again, or it is another one. */

@@ -55,12 +55,8 @@ extern u64 syscall_steps[], syscall_own_tf_steps[], soft_interrupt_steps[],
 /* RF: not to come back to a breakpoint on an instruction. */
 #define RF_HANDLER	__HANDLER(1, "orq $0x10000, 16(%rsp)")
 
-/* Its steps, of which the first may be missing. */
-#define HANDLED(at)	(at), HANDLED_REST(at)
-#define HANDLED_TRAP(at) (at) | OPTIONAL, HANDLED_REST(at)
-#define HANDLED_REST(at) (at) + 1, (at) + 2, (at) + 3, (at) + 4, (at) + 5,	\
-			 (at) + 6, (at) + 7, (at) + 8, (at) + 9, (at) + 10,	\
-			 (at) + 11, (at) + 12, (at) + 13, (at) + 14
+/* In a path: all of a handler that begins at this step. */
+#define HANDLED		0x400
 #define HANDLER_STEPS	15
 
 /* Into ring 3, at the label 3. */
@@ -69,7 +65,6 @@ extern u64 syscall_steps[], syscall_own_tf_steps[], soft_interrupt_steps[],
 	S "pop %r11\n\t"						\
 	S "lea 3f(%rip), %rcx\n\t"					\
 	S "sysretq\n\t"
-#define TO_USER_PATH	1, 2, 3, 4
 
 #define SET_TF								\
 	S "pushfq\n\t"							\
@@ -97,7 +92,7 @@ asm(CODE("syscall")
 
 static const struct kvmi_step_case syscall_case = {
 	CASE(syscall),
-	.path = { TO_USER_PATH, 5, 6, 7, 8, 9, 10, 11, 12, 13, END },
+	.path = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, END },
 };
 
 /* Ring 3 sets TF; the target of SYSCALL is step 10, and TF is given back by SYSRET. */
@@ -144,7 +139,7 @@ static const struct kvmi_step_case soft_interrupt_case = {
 	CASE(soft_interrupt),
 	.vector = SOFT_VECTOR,
 	.handler = 4,
-	.path = { 1, HANDLED(4), 2, 3, END },
+	.path = { 1, 4 | HANDLED, 2, 3, END },
 };
 
 /* From ring 3, and INT3. The target of SYSCALL is step 8. */
@@ -163,7 +158,7 @@ static const struct kvmi_step_case user_interrupt_case = {
 	CASE(user_interrupt),
 	.vector = SOFT_VECTOR,
 	.handler = 9,
-	.path = { TO_USER_PATH, HANDLED(9), 5, HANDLED(24), 6, 7, 8, END },
+	.path = { 1, 2, 3, 4, 9 | HANDLED, 5, 24 | HANDLED, 6, 7, 8, END },
 };
 
 /* Ring 3 must not do that. The target of SYSCALL is step 8. */
@@ -187,7 +182,7 @@ static const struct kvmi_step_case denied_interrupt_case = {
 	CASE(denied_interrupt),
 	.vector = GP_VECTOR,
 	.handler = 9,
-	.path = { TO_USER_PATH, 9, HANDLED(10), 5, 6, 7, 8, END },
+	.path = { 1, 2, 3, 4, 9, 10 | HANDLED, 5, 6, 7, 8, END },
 	.check = check_denied_interrupt,
 };
 
@@ -264,7 +259,7 @@ static const struct kvmi_step_case shadow_interrupt_case = {
 	CASE(shadow_interrupt),
 	.vector = SOFT_VECTOR,
 	.handler = 8,
-	.path = { 1, 2 | OPTIONAL, HANDLED(8), 3, 4, 5 | OPTIONAL, HANDLED(23), 6, 7, END },
+	.path = { 1, 2 | OPTIONAL, 8 | HANDLED, 3, 4, 5 | OPTIONAL, 23 | HANDLED, 6, 7, END },
 };
 
 /* The guest's own TF, over instructions that are special to KVM or to the processor. */
@@ -328,7 +323,7 @@ static const struct kvmi_step_case int1_case = {
 	CASE(int1),
 	.vector = DB_VECTOR,
 	.handler = 4,
-	.path = { 1, 2 | OPTIONAL, HANDLED_TRAP(4), 2, 3, END },
+	.path = { 1, 2 | OPTIONAL, 4 | HANDLED | OPTIONAL, 2, 3, END },
 };
 
 /* The guest's own breakpoint on an instruction. */
@@ -350,7 +345,7 @@ static const struct kvmi_step_case code_breakpoint_case = {
 	CASE(code_breakpoint),
 	.vector = DB_VECTOR,
 	.handler = 10,
-	.path = { 1, 2, 3, 4, 5, HANDLED_TRAP(10), 5, 6, 7, 8, 9, END },
+	.path = { 1, 2, 3, 4, 5, 10 | HANDLED | OPTIONAL, 5, 6, 7, 8, 9, END },
 };
 
 /* And one on writes to four bytes. */
@@ -372,7 +367,7 @@ static const struct kvmi_step_case data_breakpoint_case = {
 	CASE(data_breakpoint),
 	.vector = DB_VECTOR,
 	.handler = 10,
-	.path = { 1, 2, 3, 4, 5, 6 | OPTIONAL, HANDLED_TRAP(10), 6, 7, 8, 9, END },
+	.path = { 1, 2, 3, 4, 5, 6 | OPTIONAL, 10 | HANDLED | OPTIONAL, 6, 7, 8, 9, END },
 };
 
 static u64 *log_of(struct kvm_vcpu *vcpu)
@@ -409,6 +404,22 @@ static void check_log(struct kvm_vcpu *vcpu, const struct kvmi_step_case *c, con
 	for (i = 0; i < LOG_ENTRIES; i++)
 		TEST_ASSERT(log[i] == want[i], "%s: the guest's entry %d is %lx instead of %lx",
 			    c->name, i, (unsigned long)log[i], (unsigned long)want[i]);
+}
+
+/* The path with all steps of the handlers; the first one may be optional. */
+static void expand_path(struct kvmi_step_case *c)
+{
+	u16 path[ARRAY_SIZE(c->path)], *to = c->path;
+	int i, j;
+
+	memcpy(path, c->path, sizeof(path));
+	for (i = 0; path[i] != END; i++) {
+		*to++ = path[i] & ~HANDLED;
+		for (j = 1; (path[i] & HANDLED) && j < HANDLER_STEPS; j++)
+			*to++ = INDEX(path[i]) + j;
+		TEST_ASSERT(to < c->path + ARRAY_SIZE(c->path) - HANDLER_STEPS, "Long path");
+	}
+	*to = END;
 }
 
 /*
@@ -449,12 +460,15 @@ static bool wander(struct kvmi_tool *tool, const struct kvmi_step_case *c, int n
 static bool compare(struct kvmi_tool *tool, struct kvm_vcpu *vcpu,
 		    const struct kvmi_step_case *c, int nr, int last, u64 may_lack)
 {
+	struct kvmi_step_case full = *c;
 	u64 want[LOG_ENTRIES];
 	struct kvmi_runner runner;
 	struct kvmi_ev ev;
 	bool fine;
 	int round;
 
+	if (c->path[0])
+		expand_path(&full);
 	/* With all memory mapped: KVM knows no better than to repeat INT n otherwise. */
 	run_alone(vcpu, c);
 	run_alone(vcpu, c);
@@ -462,7 +476,7 @@ static bool compare(struct kvmi_tool *tool, struct kvm_vcpu *vcpu,
 	for (round = 0; round < 2; round++) {
 		start_case(vcpu, c);
 		kvmi_start_stepping(tool, &runner, vcpu);
-		fine = c->path[0] ? kvmi_follow(tool, 0, c, &ev) :
+		fine = c->path[0] ? kvmi_follow(tool, 0, &full, &ev) :
 				    wander(tool, c, nr, last, may_lack, &ev);
 		if (!fine)
 			return false;
