@@ -84,8 +84,12 @@ static u64 guest_sgdt_fault(u64 gva, u64 a1)
 	return kvmi_guest_try("sgdt (%%rdi)", "D"(gva));
 }
 
-/* At a known place, and with a register that the tool can change. */
-extern u8 guest_str_insn[], guest_after_str[];
+/*
+ * At a known place, and with a register that the tool can change.
+ * And code to call in ring 3, see below.
+ */
+extern u8 guest_str_insn[], guest_after_str[], guest_call_user[], guest_user_done[],
+	  guest_user_gp[], user_sgdt[], user_sidt[], user_sldt[], user_str[], user_smsw[];
 
 static noinline u64 guest_str_at(u64 rax, u64 rbx)
 {
@@ -328,15 +332,10 @@ TEST_F(kvmi_descriptor, umip)
  * Call code in ring 3, which ends with INT 0x80 or #GP: the exception as
  * kvmi_guest_try() has it. What it stores is in guest_stored.
  */
-#define USER_VECTOR	0x80
-
 u64 guest_stored[2];
 u64 guest_kernel_rsp;
 
-u64 guest_call_user(u64 code, u64 unused);
-extern u8 guest_user_done[], guest_user_gp[], user_sgdt[], user_sidt[], user_sldt[],
-	  user_str[], user_smsw[];
-
+#define USER_VECTOR	0x80
 #define USER_CODE(insn) "user_" insn ": " insn " guest_stored(%rip)\n\t int $0x80\n\t"
 
 asm(".pushsection .text\n\t"
@@ -388,7 +387,7 @@ static int call_user_codes(struct kvmi_tool *tool, struct kvm_vcpu *vcpu,
 
 	memset(results, 0, sizeof(*results));
 	for (i = 0; i < ARRAY_SIZE(user_codes); i++) {
-		kvmi_call_begin(vcpu, guest_call_user, (u64)user_codes[i], 0);
+		kvmi_call_begin(vcpu, (kvmi_guest_fn)guest_call_user, (u64)user_codes[i], 0);
 		while (!kvmi_call_is_done(vcpu) && ms--) {
 			if (!tool || !kvmi_readable(tool, 1)) {
 				usleep(100);

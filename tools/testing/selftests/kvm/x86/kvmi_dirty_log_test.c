@@ -24,7 +24,7 @@ static u64 guest_write(u64 first, u64 value)
 	u64 i;
 
 	for (i = first; i < LOG_PAGES; i += 2) {
-		*(volatile u64 *)(LOG_GVA + i * 4096) = value + i;
+		WRITE_ONCE(*(u64 *)(LOG_GVA + i * 4096), value + i);
 		if (i % 256 > 1)
 			continue;
 		wrmsr(MSR_LSTAR, value + i);

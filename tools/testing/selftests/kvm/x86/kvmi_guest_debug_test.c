@@ -13,9 +13,15 @@ KVMI_TEST_SUITE(kvmi_guest_debug, 1);
 
 u64 guest_watched;
 
+static void debug(struct kvm_vcpu *vcpu, struct kvm_guest_debug *debug, u32 control)
+{
+	debug->control = control ? KVM_GUESTDBG_ENABLE | control : 0;
+	vcpu_guest_debug_set(vcpu, debug);
+}
+
+/* Code to step through. Something that KVM completes is among it. */
 extern u64 plain_steps[];
 
-/* Something that KVM completes is among it. */
 asm(CODE("plain")
 	S "nop\n\t"
 	S "mov $5, %eax\n\t"
@@ -30,12 +36,6 @@ asm(CODE("plain")
 #define WRITE_STEP	2	/* writes guest_watched */
 #define CODE_STEP	6	/* where there is a breakpoint */
 #define LAST_STEP	8
-
-static void debug(struct kvm_vcpu *vcpu, struct kvm_guest_debug *debug, u32 control)
-{
-	debug->control = control ? KVM_GUESTDBG_ENABLE | control : 0;
-	vcpu_guest_debug_set(vcpu, debug);
-}
 
 /* The VMM has got an exit for its debugging, and what the exit tells. */
 static u64 check_debug_exit(struct kvmi_runner *runner, u64 dr6)

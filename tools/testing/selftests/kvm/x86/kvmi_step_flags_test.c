@@ -28,6 +28,12 @@ struct handled {
 /* Watched by the guest's own debug registers. */
 u32 guest_watched;
 
+static u64 *log_of(struct kvm_vcpu *vcpu)
+{
+	return addr_gva2hva(vcpu->vm, (gva_t)guest_log);
+}
+
+/* Code to step through. */
 extern u64 syscall_steps[], syscall_own_tf_steps[], soft_interrupt_steps[],
 	   user_interrupt_steps[], denied_interrupt_steps[], mov_ss_steps[],
 	   sti_steps[], shadow_steps[], shadow_interrupt_steps[], own_flags_steps[],
@@ -369,11 +375,6 @@ static const struct kvmi_step_case data_breakpoint_case = {
 	.handler = 10,
 	.path = { 1, 2, 3, 4, 5, 6 | OPTIONAL, 10 | HANDLED | OPTIONAL, 6, 7, 8, 9, END },
 };
-
-static u64 *log_of(struct kvm_vcpu *vcpu)
-{
-	return addr_gva2hva(vcpu->vm, (gva_t)guest_log);
-}
 
 static void start_case(struct kvm_vcpu *vcpu, const struct kvmi_step_case *c)
 {

@@ -18,7 +18,6 @@
 #define DONE		S "jmp kvmi_guest_done\n\t"
 #define CODE_END	".popsection"
 
-
 /*
  * Where the guest is after each step, as indexes of the array with the addresses.
  * OWN_TF: the guest has set RFLAGS.TF itself. OPTIONAL: processors may tell of this
