@@ -275,6 +275,9 @@ void kvm_gfn_access_step_over(struct kvm_vcpu *vcpu)
 
 		ga->open_runs = 0;
 		WRITE_ONCE(kvm->arch.gfn_access.open_for, vcpu);
+	} else if (xa_empty(&kvm->arch.gfn_access.map)) {
+		/* Lifted meanwhile: the guest can do it as it is. */
+		ga->nr_passes = 0;
 	}
 
 	write_unlock(&kvm->mmu_lock);

@@ -106,14 +106,13 @@ static __always_inline bool kvm_gfn_access_denies(struct kvm_vcpu *vcpu,
 /* The emulator begins with an instruction. */
 static __always_inline void kvm_gfn_access_begin_emulation(struct kvm_vcpu *vcpu)
 {
-	if (kvm_gfn_access_active(vcpu->kvm))
-		vcpu->arch.gfn_access.denied = false;
+	vcpu->arch.gfn_access.denied = false;
 }
 
-/* The emulator gave up because of a restricted page. */
+/* The emulator gave up because of a page that was restricted when it looked. */
 static __always_inline bool kvm_gfn_access_was_denied(struct kvm_vcpu *vcpu)
 {
-	return kvm_gfn_access_active(vcpu->kvm) && vcpu->arch.gfn_access.denied;
+	return vcpu->arch.gfn_access.denied;
 }
 
 /* Accesses are let through while KVM does what it could not start over. */
