@@ -275,7 +275,8 @@ void kvm_gfn_access_step_over(struct kvm_vcpu *vcpu)
 
 		ga->open_runs = 0;
 		WRITE_ONCE(kvm->arch.gfn_access.open_for, vcpu);
-	} else if (xa_empty(&kvm->arch.gfn_access.map)) {
+	} else if (kvm->arch.gfn_access.open_for != vcpu &&
+		   xa_empty(&kvm->arch.gfn_access.map)) {
 		/* Lifted meanwhile: the guest can do it as it is. */
 		ga->nr_passes = 0;
 	}
