@@ -314,7 +314,18 @@ static int check_kernel(struct tool *tool)
 			    "this kernel cannot restrict a guest's access to its memory");
 	if (r && r != -EPERM)
 		return fail_conn(tool);
-	return check_event(tool, KVMI_VCPU_EVENT_PF);
+	r = check_event(tool, KVMI_VCPU_EVENT_PF);
+	if (r || tool->log)
+		return r;
+
+	/* Not when the first attempt is there. */
+	r = kvmi_check_command(tool->conn, KVMI_VCPU_INJECT_EXCEPTION);
+	if (!r)
+		r = kvmi_check_event(tool->conn, KVMI_VCPU_EVENT_TRAP);
+	if (r == -ENOENT || r == -EPERM)
+		return fail(tool, r == -EPERM ? STATUS_FAILED : STATUS_NO_SUPPORT,
+			    "exceptions cannot be raised in the guest: there is only --log");
+	return r ? fail_conn(tool) : 0;
 }
 
 static int check_options(struct tool *tool)

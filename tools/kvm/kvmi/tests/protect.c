@@ -289,6 +289,10 @@ static void test_cannot(void)
 		.vcpus = 1, .kernel = &kernel, .unknown = 1 << KVMI_VCPU_EVENT_PF,
 	};
 	is_number(kvmi_run(&fake, "protect"), 6, "one without the event");
+	fake.unknown = 1 << KVMI_VCPU_EVENT_TRAP;
+	is_number(kvmi_run(&fake, "protect"), 6, "one without exceptions");
+	has(err, "exceptions cannot be raised in the guest: there is only --log\n", "it says so");
+	is_number(kvmi_run(&fake, "protect --log --seconds 0.1"), 0, "which it takes for --log");
 	fake = (struct fake){
 		.vcpus = 1, .kernel = &kernel, .denied = KVMI_VM_SET_PAGE_ACCESS,
 	};
