@@ -84,12 +84,8 @@ static u64 guest_sgdt_fault(u64 gva, u64 a1)
 	return kvmi_guest_try("sgdt (%%rdi)", "D"(gva));
 }
 
-/*
- * At a known place, and with a register that the tool can change.
- * And code to call in ring 3, see below.
- */
-extern u8 guest_str_insn[], guest_after_str[], guest_call_user[], guest_user_done[],
-	  guest_user_gp[], user_sgdt[], user_sidt[], user_sldt[], user_str[], user_smsw[];
+/* At a known place, and with a register that the tool can change. (And for ring 3.) */
+extern u8 guest_str_insn[], guest_after_str[], guest_user[];
 
 static noinline u64 guest_str_at(u64 rax, u64 rbx)
 {
@@ -336,10 +332,32 @@ u64 guest_stored[2];
 u64 guest_kernel_rsp;
 
 #define USER_VECTOR	0x80
-#define USER_CODE(insn) "user_" insn ": " insn " guest_stored(%rip)\n\t int $0x80\n\t"
+/* Pieces of code, 16 bytes each but for the last one. */
+#define USER_INSNS	5
+#define USER_AT(i)	((u64)guest_user + 16 * (i))
+#define USER_DONE	USER_AT(5)
+#define USER_GP		USER_AT(6)
+#define CALL_USER	USER_AT(8)
+#define USER_CODE(insn) insn " guest_stored(%rip)\n\tint $0x80\n\t.balign 16\n\t"
 
 asm(".pushsection .text\n\t"
-	"guest_call_user:\n\t"
+	".balign 16\n\t"
+	"guest_user:\n\t"
+	USER_CODE("sgdt")
+	USER_CODE("sidt")
+	USER_CODE("sldt")
+	USER_CODE("str")
+	USER_CODE("smsw")
+	"xor %eax, %eax\n\t"
+	"jmp 1f\n\t"
+	".balign 16\n\t"
+	"pop %rax\n\t"
+	"shl $8, %rax\n\t"
+	"or $13, %rax\n\t"
+	".balign 16\n\t"
+	"1: mov guest_kernel_rsp(%rip), %rsp\n\t"
+	"jmp 2f\n\t"
+	".balign 16\n\t"
 	"push %rbx\n\tpush %rbp\n\tpush %r12\n\tpush %r13\n\tpush %r14\n\tpush %r15\n\t"
 	"movq $-1, guest_stored(%rip)\n\t"
 	"movq $-1, guest_stored+8(%rip)\n\t"
@@ -350,19 +368,8 @@ asm(".pushsection .text\n\t"
 	"push $" __stringify(KVMI_USER_CS) "\n\t"
 	"push %rdi\n\t"
 	"iretq\n\t"
-	USER_CODE("sgdt")
-	USER_CODE("sidt")
-	USER_CODE("sldt")
-	USER_CODE("str")
-	USER_CODE("smsw")
-	"guest_user_done: xor %eax, %eax\n\t"
-	"jmp 1f\n\t"
-	"guest_user_gp: pop %rax\n\t"
-	"shl $8, %rax\n\t"
-	"or $13, %rax\n\t"
-	"1: mov $0x10, %ecx\n\t"
+	"2: mov $0x10, %ecx\n\t"
 	"mov %ecx, %ss\n\t"
-	"mov guest_kernel_rsp(%rip), %rsp\n\t"
 	"pop %r15\n\tpop %r14\n\tpop %r13\n\tpop %r12\n\tpop %rbp\n\tpop %rbx\n\t"
 	"ret\n\t"
 	".popsection");
@@ -372,10 +379,8 @@ struct user_results {
 	struct {
 		u64 exception;
 		u64 stored[2];
-	} insn[5];
+	} insn[USER_INSNS];
 };
-
-static u8 *user_codes[] = { user_sgdt, user_sidt, user_sldt, user_str, user_smsw };
 
 /* The tool, if there is one, minds nothing. Returns the number of events. */
 static int call_user_codes(struct kvmi_tool *tool, struct kvm_vcpu *vcpu,
@@ -386,15 +391,15 @@ static int call_user_codes(struct kvmi_tool *tool, struct kvm_vcpu *vcpu,
 	struct kvmi_ev ev;
 
 	memset(results, 0, sizeof(*results));
-	for (i = 0; i < ARRAY_SIZE(user_codes); i++) {
-		kvmi_call_begin(vcpu, (kvmi_guest_fn)guest_call_user, (u64)user_codes[i], 0);
+	for (i = 0; i < USER_INSNS; i++) {
+		kvmi_call_begin(vcpu, (kvmi_guest_fn)CALL_USER, USER_AT(i), 0);
 		while (!kvmi_call_is_done(vcpu) && ms--) {
 			if (!tool || !kvmi_readable(tool, 1)) {
 				usleep(100);
 				continue;
 			}
 			kvmi_expect_event(tool, 0, KVMI_VCPU_EVENT_DESCRIPTOR, &ev);
-			TEST_ASSERT_EQ(ev.common.arch.regs.rip, (u64)user_codes[i]);
+			TEST_ASSERT_EQ(ev.common.arch.regs.rip, USER_AT(i));
 			kvmi_reply(tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
 			events++;
 		}
@@ -411,7 +416,7 @@ static void expect_user_results(struct kvmi_tool *tool, struct kvm_vcpu *vcpu,
 	struct user_results now;
 	int i, got = call_user_codes(tool, vcpu, &now);
 
-	for (i = 0; i < ARRAY_SIZE(user_codes); i++) {
+	for (i = 0; i < USER_INSNS; i++) {
 		TEST_ASSERT(now.insn[i].exception == want->insn[i].exception,
 			    "Instruction %d: %lx instead of %lx", i,
 			    (unsigned long)now.insn[i].exception,
@@ -434,9 +439,9 @@ static void test_user(struct kvmi_tool **tool, struct kvm_vcpu *vcpu, bool umip)
 	int i, round;
 
 	kvmi_allow_user(vcpu->vm, vm_alloc_page(vcpu->vm) + 4096);
-	kvmi_set_gate(vcpu->vm, USER_VECTOR, (u64)guest_user_done);
+	kvmi_set_gate(vcpu->vm, USER_VECTOR, USER_DONE);
 	gates[USER_VECTOR].dpl = 3;
-	kvmi_set_gate(vcpu->vm, GP_VECTOR, (u64)guest_user_gp);
+	kvmi_set_gate(vcpu->vm, GP_VECTOR, USER_GP);
 	vcpu_sregs_get(vcpu, &sregs);
 	if (umip)
 		sregs.cr4 |= X86_CR4_UMIP;
