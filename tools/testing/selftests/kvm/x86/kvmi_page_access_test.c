@@ -12,29 +12,16 @@
 #define X	KVMI_PAGE_ACCESS_X
 #define RWX	(R | W | X)
 
-#define OLD_VALUE	0x1122334455667788ull
-#define NEW_VALUE	0x99aabbccddeeff00ull
+/* What is in a page, and where. */
+#define OFFSET		KVMI_PAGE_OFFSET
+#define OLD_VALUE	KVMI_PAGE_VALUE
+#define FETCHED		KVMI_PAGE_RET
 
-/* Where in a page is accessed. */
-#define OFFSET		0x5c8
+#define NEW_VALUE	0x99aabbccddeeff00ull
 
 KVMI_TEST_SUITE(kvmi_page_access, 2);
 
-/* What the guest can do with memory. Fetches return what is there. */
-static u64 guest_read(u64 gva, u64 unused)
-{
-	u64 val;
-
-	asm volatile("mov (%1), %0" : "=r"(val) : "r"(gva) : "memory");
-	return val;
-}
-
-static u64 guest_write(u64 gva, u64 val)
-{
-	asm volatile("mov %1, (%0)" : : "r"(gva), "r"(val) : "memory");
-	return val;
-}
-
+/* More that the guest can do with memory. */
 static u64 guest_add(u64 gva, u64 val)
 {
 	asm volatile("lock add %1, (%0)" : : "r"(gva), "r"(val) : "memory", "cc");
@@ -47,14 +34,6 @@ static u64 guest_cmpxchg(u64 gva, u64 val)
 
 	asm volatile("lock cmpxchg %2, (%1)" : "+a"(old) : "r"(gva), "r"(val) : "memory", "cc");
 	return old;
-}
-
-static u64 guest_fetch(u64 gva, u64 unused)
-{
-	u64 ret;
-
-	asm volatile("call *%1" : "=a"(ret) : "r"(gva) : "memory");
-	return ret;
 }
 
 static u64 guest_copy(u64 to, u64 from)
@@ -71,14 +50,7 @@ static u64 guest_fill(u64 gva, u64 count)
 	return count;
 }
 
-/* Instructions that KVM's emulator does not know. */
-static u64 guest_strange_write(u64 gva, u64 val)
-{
-	asm volatile("movq %1, %%xmm0\n\t"
-		     "pextrq $0, %%xmm0, (%0)" : : "r"(gva), "r"(val) : "memory", "xmm0");
-	return val;
-}
-
+/* An instruction that KVM's emulator does not know. */
 static u64 guest_strange_read(u64 gva, u64 unused)
 {
 	u64 val;
@@ -121,67 +93,6 @@ static u64 guest_emulated_copy(u64 to, u64 from)
 	return count;
 }
 
-struct page {
-	gva_t gva;
-	gpa_t gpa;
-	u64 *value;	/* at OFFSET, in the host */
-	u8 *bytes;
-};
-
-/* At OFFSET there is a value; at 0 a function that returns 0x123. */
-static void page_init(struct kvm_vm *vm, gva_t gva, struct page *page)
-{
-	static const u8 code[] = { 0xb8, 0x23, 0x01, 0x00, 0x00, 0xc3 };
-
-	page->gva = gva;
-	page->gpa = addr_gva2gpa(vm, gva);
-	page->bytes = addr_gva2hva(vm, gva);
-	page->value = (u64 *)(page->bytes + OFFSET);
-	memcpy(page->bytes, code, sizeof(code));
-	*page->value = OLD_VALUE;
-}
-
-static void page_alloc(struct kvm_vm *vm, struct page *page)
-{
-	page_init(vm, vm_alloc_page(vm), page);
-}
-
-#define FETCHED	0x123
-
-static void restrict_page(struct kvmi_tool *tool, const struct page *page, u8 access)
-{
-	TEST_ASSERT_EQ(kvmi_set_page_access(tool, page->gpa, access), 0);
-}
-
-static void enable(struct kvmi_tool *tool, u16 vcpu)
-{
-	TEST_ASSERT_EQ(kvmi_control_event(tool, vcpu, KVMI_VCPU_EVENT_PF, 1), 0);
-}
-
-/* By hardware that tells the address, by KVM's emulator, which knows it. */
-static void check_pf(const struct kvmi_ev *ev, gva_t gva, gpa_t gpa, u8 access,
-		     bool emulated)
-{
-	const struct kvmi_vcpu_event_pf *payload = (void *)ev->payload;
-
-	kvmi_expect_payload(ev, sizeof(*payload));
-	TEST_ASSERT_EQ(payload->gpa, gpa);
-	TEST_ASSERT_EQ(payload->access, access);
-	if (payload->gva == ~0ull)
-		TEST_ASSERT(!emulated && host_cpu_is_amd, "No gva");
-	else
-		TEST_ASSERT_EQ(payload->gva, gva);
-	TEST_ASSERT(!payload->padding1 && !payload->padding2 && !payload->padding3,
-		    "Padding");
-}
-
-static void expect_pf(struct kvmi_tool *tool, u16 vcpu, gva_t gva, gpa_t gpa, u8 access,
-		      struct kvmi_ev *ev)
-{
-	kvmi_expect_event(tool, vcpu, KVMI_VCPU_EVENT_PF, ev);
-	check_pf(ev, gva, gpa, access, false);
-}
-
 /* Kinds of access, what they need, and what they do to the value. */
 struct kind {
 	const char *name;
@@ -195,12 +106,12 @@ struct kind {
 };
 
 static const struct kind kinds[] = {
-	{ "read", guest_read, OFFSET, 0, R, OLD_VALUE, OLD_VALUE },
-	{ "write", guest_write, OFFSET, NEW_VALUE, W, NEW_VALUE, NEW_VALUE },
+	{ "read", kvmi_guest_load, OFFSET, 0, R, OLD_VALUE, OLD_VALUE },
+	{ "write", kvmi_guest_store, OFFSET, NEW_VALUE, W, NEW_VALUE, NEW_VALUE },
 	{ "locked add", guest_add, OFFSET, 1, R | W, 0, OLD_VALUE + 1 },
 	{ "cmpxchg", guest_cmpxchg, OFFSET, NEW_VALUE, R | W, OLD_VALUE, NEW_VALUE },
-	{ "fetch", guest_fetch, 0, 0, X, FETCHED, OLD_VALUE },
-	{ "unknown write", guest_strange_write, OFFSET, NEW_VALUE, W, NEW_VALUE, NEW_VALUE },
+	{ "fetch", kvmi_guest_fetch, 0, 0, X, FETCHED, OLD_VALUE },
+	{ "unknown write", kvmi_guest_strange_store, OFFSET, NEW_VALUE, W, NEW_VALUE, NEW_VALUE },
 	{ "unknown read", guest_strange_read, OFFSET & ~0xf, 0, R, 0, OLD_VALUE },
 	{ "emulated read", guest_emulated_read, OFFSET, 0, R, OLD_VALUE, OLD_VALUE, true },
 	{ "emulated write", guest_emulated_write, OFFSET, NEW_VALUE, W, NEW_VALUE,
@@ -211,7 +122,7 @@ static const struct kind kinds[] = {
 
 static const u8 masks[] = { 0, R, R | W, R | X, X };
 
-static bool mask_is_legal(struct kvmi_tool *tool, const struct page *page, u8 mask)
+static bool mask_is_legal(struct kvmi_tool *tool, const struct kvmi_page *page, u8 mask)
 {
 	int err = kvmi_set_page_access(tool, page->gpa, mask);
 
@@ -232,7 +143,7 @@ static bool can_emulate(const struct kind *kind)
  * and the access needs. Returns how many there were.
  */
 static int pass_all(struct kvmi_tool *tool, struct kvm_vcpu *vcpu, const struct kind *kind,
-		    const struct page *page, u8 mask)
+		    const struct kvmi_page *page, u8 mask)
 {
 	u8 missing = kind->needs & ~mask, seen = 0;
 	struct kvmi_vcpu_event_pf *pf;
@@ -250,11 +161,11 @@ static int pass_all(struct kvmi_tool *tool, struct kvm_vcpu *vcpu, const struct 
 		TEST_ASSERT(kind->needs == X || !(pf->access & seen),
 			    "%s, mask %u: another event for %u", kind->name, mask, pf->access);
 		if (kind->needs == X)
-			check_pf(&ev, ev.common.arch.regs.rip,
-				 page->gpa | (ev.common.arch.regs.rip & 0xfff), X, false);
+			kvmi_check_pf(&ev, ev.common.arch.regs.rip,
+				      page->gpa | (ev.common.arch.regs.rip & 0xfff), X, false);
 		else
-			check_pf(&ev, page->gva + kind->offset, page->gpa + kind->offset,
-				 pf->access, kind->emulated && !seen);
+			kvmi_check_pf(&ev, page->gva + kind->offset, page->gpa + kind->offset,
+				      pf->access, kind->emulated && !seen);
 		seen |= pf->access;
 		nr++;
 		kvmi_reply(tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
@@ -267,13 +178,13 @@ TEST_F(kvmi_page_access, pass)
 {
 	struct kvm_vcpu *vcpu = self->vcpu[0];
 	struct kvmi_runner runner;
-	struct page page;
+	struct kvmi_page page;
 	u64 ret;
 	int i, j, nr;
 
-	page_alloc(self->vm, &page);
+	kvmi_page_alloc(self->vm, &page);
 	kvmi_start_agent(&runner, vcpu);
-	enable(self->tool, 0);
+	kvmi_enable_pf(self->tool, 0);
 
 	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
 		const struct kind *kind = &kinds[i];
@@ -293,7 +204,7 @@ TEST_F(kvmi_page_access, pass)
 			TEST_ASSERT_EQ(*page.value, kind->after);
 			*page.value = OLD_VALUE;
 		}
-		restrict_page(self->tool, &page, RWX);
+		kvmi_restrict(self->tool, &page, RWX);
 		TEST_ASSERT_EQ(kvmi_call(vcpu, kind->fn, page.gva + kind->offset, kind->arg),
 			       kind->ret);
 		TEST_ASSERT_EQ(*page.value, kind->after);
@@ -309,13 +220,13 @@ TEST_F(kvmi_page_access, retry)
 	struct kvm_vcpu *vcpu = self->vcpu[0];
 	struct kvmi_vcpu_event_pf *pf;
 	struct kvmi_runner runner;
-	struct page page;
+	struct kvmi_page page;
 	struct kvmi_ev ev;
 	int i, j, k;
 
-	page_alloc(self->vm, &page);
+	kvmi_page_alloc(self->vm, &page);
 	kvmi_start_agent(&runner, vcpu);
-	enable(self->tool, 0);
+	kvmi_enable_pf(self->tool, 0);
 
 	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
 		const struct kind *kind = &kinds[i];
@@ -333,7 +244,7 @@ TEST_F(kvmi_page_access, retry)
 				TEST_ASSERT_EQ(pf->gpa, page.gpa + kind->offset);
 				TEST_ASSERT_EQ(*page.value, OLD_VALUE);
 				if (k == 2)
-					restrict_page(self->tool, &page, RWX);
+					kvmi_restrict(self->tool, &page, RWX);
 				kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_RETRY);
 			}
 			TEST_ASSERT_EQ(kvmi_call_end(vcpu), kind->ret);
@@ -350,10 +261,10 @@ TEST_F(kvmi_page_access, without_events)
 {
 	struct kvm_vcpu *vcpu = self->vcpu[0];
 	struct kvmi_runner runner;
-	struct page page;
+	struct kvmi_page page;
 	int i, j;
 
-	page_alloc(self->vm, &page);
+	kvmi_page_alloc(self->vm, &page);
 	kvmi_start_agent(&runner, vcpu);
 
 	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
@@ -374,22 +285,55 @@ TEST_F(kvmi_page_access, without_events)
 	kvmi_stop(&runner);
 }
 
+/* CONTINUE, when the last restriction of the VM was lifted meanwhile. */
+TEST_F(kvmi_page_access, lifted)
+{
+	struct kvm_vcpu *vcpu = self->vcpu[0];
+	struct kvmi_runner runner;
+	struct kvmi_page page;
+	struct kvmi_ev ev;
+	int i, j;
+
+	kvmi_page_alloc(self->vm, &page);
+	kvmi_start_agent(&runner, vcpu);
+	kvmi_enable_pf(self->tool, 0);
+
+	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
+		const struct kind *kind = &kinds[i];
+
+		if (!can_emulate(kind))
+			continue;
+		for (j = 0; j < 3; j++) {
+			kvmi_restrict(self->tool, &page, 0);
+			kvmi_call_begin(vcpu, kind->fn, page.gva + kind->offset, kind->arg);
+			kvmi_expect_event(self->tool, 0, KVMI_VCPU_EVENT_PF, &ev);
+			kvmi_restrict(self->tool, &page, RWX);
+			kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+			TEST_ASSERT_EQ(kvmi_call_end(vcpu), kind->ret);
+			TEST_ASSERT_EQ(*page.value, kind->after);
+			*page.value = OLD_VALUE;
+			kvmi_expect_quiet(self->tool);
+		}
+	}
+	kvmi_stop(&runner);
+}
+
 /* The instruction is not executed: the tool says where to go on. */
 TEST_F(kvmi_page_access, skip)
 {
 	struct kvm_vcpu *vcpu = self->vcpu[0];
 	struct kvmi_runner runner;
 	struct kvm_regs regs;
-	struct page page;
+	struct kvmi_page page;
 	struct kvmi_ev ev;
 
-	page_alloc(self->vm, &page);
+	kvmi_page_alloc(self->vm, &page);
 	kvmi_start_agent(&runner, vcpu);
-	enable(self->tool, 0);
-	restrict_page(self->tool, &page, R | X);
+	kvmi_enable_pf(self->tool, 0);
+	kvmi_restrict(self->tool, &page, R | X);
 
-	kvmi_call_begin(vcpu, guest_write, page.gva + OFFSET, NEW_VALUE);
-	expect_pf(self->tool, 0, page.gva + OFFSET, page.gpa + OFFSET, W, &ev);
+	kvmi_call_begin(vcpu, kvmi_guest_store, page.gva + OFFSET, NEW_VALUE);
+	kvmi_expect_pf(self->tool, 0, page.gva + OFFSET, page.gpa + OFFSET, W, &ev);
 	regs = ev.common.arch.regs;
 	regs.rip += 3;
 	TEST_ASSERT_EQ(kvmi_set_registers(self->tool, 0, &regs), 0);
@@ -405,33 +349,33 @@ TEST_F(kvmi_page_access, end)
 {
 	struct kvm_vcpu *vcpu = self->vcpu[0];
 	struct kvmi_runner runner;
-	struct page page;
+	struct kvmi_page page;
 	struct kvmi_ev ev;
 
-	page_alloc(self->vm, &page);
+	kvmi_page_alloc(self->vm, &page);
 	kvmi_start_agent(&runner, vcpu);
 
 	/* UNHOOK while the tool owes a reply. */
-	enable(self->tool, 0);
-	restrict_page(self->tool, &page, 0);
-	kvmi_call_begin(vcpu, guest_write, page.gva + OFFSET, NEW_VALUE);
-	expect_pf(self->tool, 0, page.gva + OFFSET, page.gpa + OFFSET, W, &ev);
+	kvmi_enable_pf(self->tool, 0);
+	kvmi_restrict(self->tool, &page, 0);
+	kvmi_call_begin(vcpu, kvmi_guest_store, page.gva + OFFSET, NEW_VALUE);
+	kvmi_expect_pf(self->tool, 0, page.gva + OFFSET, page.gpa + OFFSET, W, &ev);
 	kvmi_unhook(self->vm);
 	TEST_ASSERT_EQ(kvmi_call_end(vcpu), NEW_VALUE);
 	TEST_ASSERT_EQ(*page.value, NEW_VALUE);
-	TEST_ASSERT_EQ(kvmi_call(vcpu, guest_read, page.gva + OFFSET, 0), NEW_VALUE);
+	TEST_ASSERT_EQ(kvmi_call(vcpu, kvmi_guest_load, page.gva + OFFSET, 0), NEW_VALUE);
 
 	/* The tool dies. */
 	self->tool = kvmi_rehook(self->tool);
-	enable(self->tool, 0);
-	TEST_ASSERT_EQ(kvmi_call(vcpu, guest_write, page.gva + OFFSET, OLD_VALUE), OLD_VALUE);
-	restrict_page(self->tool, &page, 0);
-	kvmi_call_begin(vcpu, guest_strange_write, page.gva + OFFSET, NEW_VALUE);
-	expect_pf(self->tool, 0, page.gva + OFFSET, page.gpa + OFFSET, W, &ev);
+	kvmi_enable_pf(self->tool, 0);
+	TEST_ASSERT_EQ(kvmi_call(vcpu, kvmi_guest_store, page.gva + OFFSET, OLD_VALUE), OLD_VALUE);
+	kvmi_restrict(self->tool, &page, 0);
+	kvmi_call_begin(vcpu, kvmi_guest_strange_store, page.gva + OFFSET, NEW_VALUE);
+	kvmi_expect_pf(self->tool, 0, page.gva + OFFSET, page.gpa + OFFSET, W, &ev);
 	kvmi_close(self->tool);
 	TEST_ASSERT_EQ(kvmi_call_end(vcpu), NEW_VALUE);
 	TEST_ASSERT_EQ(*page.value, NEW_VALUE);
-	TEST_ASSERT_EQ(kvmi_call(vcpu, guest_read, page.gva + OFFSET, 0), NEW_VALUE);
+	TEST_ASSERT_EQ(kvmi_call(vcpu, kvmi_guest_load, page.gva + OFFSET, 0), NEW_VALUE);
 	kvmi_stop(&runner);
 }
 
@@ -441,25 +385,25 @@ TEST_F(kvmi_page_access, two_pages)
 	struct kvm_vcpu *vcpu = self->vcpu[0];
 	kvmi_guest_fn copy = guest_copy;
 	struct kvmi_runner runner;
-	struct page page[2];
+	struct kvmi_page page[2];
 	struct kvmi_ev ev;
 	int round;
 	gva_t gva;
 
 	gva = vm_alloc_pages(self->vm, 2);
-	page_init(self->vm, gva, &page[0]);
-	page_init(self->vm, gva + getpagesize(), &page[1]);
+	kvmi_page_init(self->vm, gva, &page[0]);
+	kvmi_page_init(self->vm, gva + getpagesize(), &page[1]);
 	kvmi_start_agent(&runner, vcpu);
-	enable(self->tool, 0);
+	kvmi_enable_pf(self->tool, 0);
 
 	for (round = 0; round < 2; round++) {
-		restrict_page(self->tool, &page[0], 0);
-		restrict_page(self->tool, &page[1], R);
+		kvmi_restrict(self->tool, &page[0], 0);
+		kvmi_restrict(self->tool, &page[1], R);
 		*page[0].value = NEW_VALUE;
 		kvmi_call_begin(vcpu, copy, page[1].gva + OFFSET, page[0].gva + OFFSET);
-		expect_pf(self->tool, 0, page[0].gva + OFFSET, page[0].gpa + OFFSET, R, &ev);
+		kvmi_expect_pf(self->tool, 0, page[0].gva + OFFSET, page[0].gpa + OFFSET, R, &ev);
 		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
-		expect_pf(self->tool, 0, page[1].gva + OFFSET, page[1].gpa + OFFSET, W, &ev);
+		kvmi_expect_pf(self->tool, 0, page[1].gva + OFFSET, page[1].gpa + OFFSET, W, &ev);
 		TEST_ASSERT_EQ(*page[1].value, OLD_VALUE);
 		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
 		TEST_ASSERT_EQ(kvmi_call_end(vcpu), 0);
@@ -471,20 +415,20 @@ TEST_F(kvmi_page_access, two_pages)
 	}
 
 	/* Across the border. */
-	restrict_page(self->tool, &page[0], R);
-	kvmi_call_begin(vcpu, guest_write, page[1].gva - 4, NEW_VALUE);
-	expect_pf(self->tool, 0, page[1].gva - 4, page[1].gpa - 4, W, &ev);
+	kvmi_restrict(self->tool, &page[0], R);
+	kvmi_call_begin(vcpu, kvmi_guest_store, page[1].gva - 4, NEW_VALUE);
+	kvmi_expect_pf(self->tool, 0, page[1].gva - 4, page[1].gpa - 4, W, &ev);
 	kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
-	expect_pf(self->tool, 0, page[1].gva, page[1].gpa, W, &ev);
+	kvmi_expect_pf(self->tool, 0, page[1].gva, page[1].gpa, W, &ev);
 	kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
 	TEST_ASSERT_EQ(kvmi_call_end(vcpu), NEW_VALUE);
 	TEST_ASSERT(!memcmp(page[1].bytes - 4, &(u64){ NEW_VALUE }, 8), "Not written");
 	kvmi_expect_quiet(self->tool);
 
-	kvmi_call_begin(vcpu, guest_strange_write, page[1].gva - 4, OLD_VALUE);
-	expect_pf(self->tool, 0, page[1].gva - 4, page[1].gpa - 4, W, &ev);
+	kvmi_call_begin(vcpu, kvmi_guest_strange_store, page[1].gva - 4, OLD_VALUE);
+	kvmi_expect_pf(self->tool, 0, page[1].gva - 4, page[1].gpa - 4, W, &ev);
 	kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
-	expect_pf(self->tool, 0, page[1].gva, page[1].gpa, W, &ev);
+	kvmi_expect_pf(self->tool, 0, page[1].gva, page[1].gpa, W, &ev);
 	kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
 	TEST_ASSERT_EQ(kvmi_call_end(vcpu), OLD_VALUE);
 	TEST_ASSERT(!memcmp(page[1].bytes - 4, &(u64){ OLD_VALUE }, 8), "Not written");
@@ -497,23 +441,23 @@ TEST_F(kvmi_page_access, string)
 {
 	struct kvm_vcpu *vcpu = self->vcpu[0];
 	struct kvmi_runner runner;
-	struct page page[2];
+	struct kvmi_page page[2];
 	struct kvmi_ev ev;
 	gva_t gva;
 	int i;
 
 	gva = vm_alloc_pages(self->vm, 2);
-	page_init(self->vm, gva, &page[0]);
-	page_init(self->vm, gva + getpagesize(), &page[1]);
+	kvmi_page_init(self->vm, gva, &page[0]);
+	kvmi_page_init(self->vm, gva + getpagesize(), &page[1]);
 	kvmi_start_agent(&runner, vcpu);
-	enable(self->tool, 0);
-	restrict_page(self->tool, &page[0], R);
-	restrict_page(self->tool, &page[1], R);
+	kvmi_enable_pf(self->tool, 0);
+	kvmi_restrict(self->tool, &page[0], R);
+	kvmi_restrict(self->tool, &page[1], R);
 
 	kvmi_call_begin(vcpu, guest_fill, page[1].gva - 16, 32);
-	expect_pf(self->tool, 0, page[1].gva - 16, page[1].gpa - 16, W, &ev);
+	kvmi_expect_pf(self->tool, 0, page[1].gva - 16, page[1].gpa - 16, W, &ev);
 	kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
-	expect_pf(self->tool, 0, page[1].gva, page[1].gpa, W, &ev);
+	kvmi_expect_pf(self->tool, 0, page[1].gva, page[1].gpa, W, &ev);
 	kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
 	TEST_ASSERT_EQ(kvmi_call_end(vcpu), 0);
 	for (i = -16; i < 16; i++)
@@ -529,12 +473,12 @@ TEST_F(kvmi_page_access, errors)
 	struct kvm_vcpu *vcpu = self->vcpu[0];
 	struct kvmi_page_access_entry entries[3] = {};
 	struct kvmi_runner runner;
-	struct page page[3];
+	struct kvmi_page page[3];
 	char buf[sizeof(*req) + 2 * sizeof(entries[0])] = {};
 	int i;
 
 	for (i = 0; i < 3; i++) {
-		page_alloc(self->vm, &page[i]);
+		kvmi_page_alloc(self->vm, &page[i]);
 		entries[i].gpa = page[i].gpa;
 		entries[i].access = R;
 	}
@@ -569,8 +513,9 @@ TEST_F(kvmi_page_access, errors)
 
 	/* Nothing of that had an effect. */
 	kvmi_start_agent(&runner, vcpu);
-	enable(self->tool, 0);
-	TEST_ASSERT_EQ(kvmi_call(vcpu, guest_write, page[0].gva + OFFSET, NEW_VALUE), NEW_VALUE);
+	kvmi_enable_pf(self->tool, 0);
+	TEST_ASSERT_EQ(kvmi_call(vcpu, kvmi_guest_store, page[0].gva + OFFSET, NEW_VALUE),
+		       NEW_VALUE);
 	kvmi_expect_quiet(self->tool);
 
 	/* All are tried. */
@@ -579,10 +524,10 @@ TEST_F(kvmi_page_access, errors)
 	for (i = 0; i < 3; i++) {
 		struct kvmi_ev ev;
 
-		kvmi_call_begin(vcpu, guest_write, page[i].gva + OFFSET, NEW_VALUE);
+		kvmi_call_begin(vcpu, kvmi_guest_store, page[i].gva + OFFSET, NEW_VALUE);
 		if (i != 1) {
-			expect_pf(self->tool, 0, page[i].gva + OFFSET, page[i].gpa + OFFSET,
-				  W, &ev);
+			kvmi_expect_pf(self->tool, 0, page[i].gva + OFFSET, page[i].gpa + OFFSET,
+				       W, &ev);
 			kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
 		}
 		kvmi_call_end(vcpu);

@@ -173,6 +173,33 @@ bool kvmi_call_is_done(struct kvm_vcpu *vcpu);
 u64 kvmi_call(struct kvm_vcpu *vcpu, kvmi_guest_fn fn, u64 a0, u64 a1);
 
 /*
+ * A page whose use is restricted: at its start there is a function that returns
+ * KVMI_PAGE_RET, further in there is a value.
+ */
+#define KVMI_PAGE_RET		0x123
+#define KVMI_PAGE_OFFSET	0x5c8
+#define KVMI_PAGE_VALUE		0x1122334455667788ull
+
+struct kvmi_page {
+	gva_t gva;
+	gpa_t gpa;
+	u8 *bytes;	/* in the host */
+	u64 *value;
+};
+
+void kvmi_page_fill(u8 *bytes);
+void kvmi_page_init(struct kvm_vm *vm, gva_t gva, struct kvmi_page *page);
+void kvmi_page_alloc(struct kvm_vm *vm, struct kvmi_page *page);
+
+/* What is allowed from now on, and the event about what is not. */
+void kvmi_restrict(struct kvmi_tool *tool, const struct kvmi_page *page, u8 access);
+void kvmi_enable_pf(struct kvmi_tool *tool, u16 vcpu);
+void kvmi_check_pf(const struct kvmi_ev *ev, gva_t gva, gpa_t gpa, u8 access,
+		   bool emulated);
+void kvmi_expect_pf(struct kvmi_tool *tool, u16 vcpu, gva_t gva, gpa_t gpa, u8 access,
+		    struct kvmi_ev *ev);
+
+/*
  * How often the agent leaves guest mode for a call, by KVM's own statistics. The
  * vCPU must not run.
  */
@@ -221,6 +248,13 @@ void kvmi_guest_done(void);
 
 /* An access to memory, and its exception. */
 u64 kvmi_guest_read(u64 gva, u64 unused);
+
+/* An access to memory: what is there, what the code there returns, what is stored. */
+u64 kvmi_guest_load(u64 gva, u64 unused);
+u64 kvmi_guest_fetch(u64 gva, u64 unused);
+u64 kvmi_guest_store(u64 gva, u64 val);
+/* By an instruction that KVM's emulator does not know. */
+u64 kvmi_guest_strange_store(u64 gva, u64 val);
 
 /*
  * Bochs 3.0 holds back the host's timer interrupts while a guest that never

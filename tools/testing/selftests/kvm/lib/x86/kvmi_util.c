@@ -886,6 +886,64 @@ u64 kvmi_call(struct kvm_vcpu *vcpu, kvmi_guest_fn fn, u64 a0, u64 a1)
 	return kvmi_call_end(vcpu);
 }
 
+void kvmi_page_fill(u8 *bytes)
+{
+	static const u8 code[] = {
+		0xb8, KVMI_PAGE_RET & 0xff, KVMI_PAGE_RET >> 8, 0x00, 0x00, 0xc3
+	};
+
+	memcpy(bytes, code, sizeof(code));
+	*(u64 *)(bytes + KVMI_PAGE_OFFSET) = KVMI_PAGE_VALUE;
+}
+
+void kvmi_page_init(struct kvm_vm *vm, gva_t gva, struct kvmi_page *page)
+{
+	page->gva = gva;
+	page->gpa = addr_gva2gpa(vm, gva);
+	page->bytes = addr_gva2hva(vm, gva);
+	page->value = (u64 *)(page->bytes + KVMI_PAGE_OFFSET);
+	kvmi_page_fill(page->bytes);
+}
+
+void kvmi_page_alloc(struct kvm_vm *vm, struct kvmi_page *page)
+{
+	kvmi_page_init(vm, vm_alloc_page(vm), page);
+}
+
+void kvmi_restrict(struct kvmi_tool *tool, const struct kvmi_page *page, u8 access)
+{
+	TEST_ASSERT_EQ(kvmi_set_page_access(tool, page->gpa, access), 0);
+}
+
+void kvmi_enable_pf(struct kvmi_tool *tool, u16 vcpu)
+{
+	TEST_ASSERT_EQ(kvmi_control_event(tool, vcpu, KVMI_VCPU_EVENT_PF, 1), 0);
+}
+
+/* By hardware that tells the address, by KVM's emulator, which knows it. */
+void kvmi_check_pf(const struct kvmi_ev *ev, gva_t gva, gpa_t gpa, u8 access,
+		   bool emulated)
+{
+	const struct kvmi_vcpu_event_pf *payload = (void *)ev->payload;
+
+	kvmi_expect_payload(ev, sizeof(*payload));
+	TEST_ASSERT_EQ(payload->gpa, gpa);
+	TEST_ASSERT_EQ(payload->access, access);
+	if (payload->gva == ~0ull)
+		TEST_ASSERT(!emulated && host_cpu_is_amd, "No gva");
+	else
+		TEST_ASSERT_EQ(payload->gva, gva);
+	TEST_ASSERT(!payload->padding1 && !payload->padding2 && !payload->padding3,
+		    "Padding");
+}
+
+void kvmi_expect_pf(struct kvmi_tool *tool, u16 vcpu, gva_t gva, gpa_t gpa, u8 access,
+		    struct kvmi_ev *ev)
+{
+	kvmi_expect_event(tool, vcpu, KVMI_VCPU_EVENT_PF, ev);
+	kvmi_check_pf(ev, gva, gpa, access, false);
+}
+
 /*
  * The fewest of some attempts: an exit may always have another reason. The
  * function returns 0.
@@ -1045,4 +1103,33 @@ void kvmi_guest_done(void)
 u64 kvmi_guest_read(u64 gva, u64 unused)
 {
 	return kvmi_guest_try("mov (%%rdi), %%r9", "D"(gva));
+}
+
+u64 kvmi_guest_load(u64 gva, u64 unused)
+{
+	u64 val;
+
+	asm volatile("mov (%1), %0" : "=r"(val) : "r"(gva) : "memory");
+	return val;
+}
+
+u64 kvmi_guest_fetch(u64 gva, u64 unused)
+{
+	u64 ret;
+
+	asm volatile("call *%1" : "=a"(ret) : "r"(gva) : "memory");
+	return ret;
+}
+
+u64 kvmi_guest_store(u64 gva, u64 val)
+{
+	asm volatile("mov %1, (%0)" : : "r"(gva), "r"(val) : "memory");
+	return val;
+}
+
+u64 kvmi_guest_strange_store(u64 gva, u64 val)
+{
+	asm volatile("movq %1, %%xmm0\n\t"
+		     "pextrq $0, %%xmm0, (%0)" : : "r"(gva), "r"(val) : "memory", "xmm0");
+	return val;
 }
