@@ -463,38 +463,41 @@ int kvm_gfn_access_emulation(struct kvm_vcpu *vcpu)
 	return r > 0 ? 1 : r;
 }
 
-/* Apply a change. Returns true if TLBs are to be flushed. */
-static bool kvm_apply_gfn_access(struct kvm *kvm,
-				 const struct kvm_gfn_access_change *change,
-				 bool flush, int *r)
+/*
+ * Apply a change to the map. Returns true if the mappings of something are to be
+ * zapped.
+ */
+static bool kvm_change_gfn_access(struct kvm *kvm,
+				  const struct kvm_gfn_access_change *change,
+				  gfn_t *start, gfn_t *end, int *r)
 {
-	gfn_t start = change->gfn, end = start + 1;
 	struct xarray *map = &kvm->arch.gfn_access.map;
 	int err;
 
 	if (kvm_gfn_access(kvm, change->gfn) == change->access)
-		return flush;
+		return false;
 
-	if (change->access == KVM_GFN_ACCESS_ALL) {
-		xa_erase(map, change->gfn);
-		/* What is left of a huge page can become one again. */
-		start = gfn_round_for_level(start, PG_LEVEL_2M);
-		end = start + KVM_PAGES_PER_HPAGE(PG_LEVEL_2M);
-		if (__kvm_gfn_range_is_restricted(kvm, start, end - start)) {
-			start = change->gfn;
-			end = start + 1;
-		}
-	} else {
+	*start = change->gfn;
+	*end = *start + 1;
+
+	if (change->access != KVM_GFN_ACCESS_ALL) {
 		err = xa_err(xa_store(map, change->gfn, xa_mk_value(change->access),
 				      GFP_NOWAIT));
-		if (err) {
+		if (err)
 			*r = err;
-			return flush;
-		}
+		return !err;
 	}
 
-	kvm_mmu_invalidate_range_add(kvm, start, end);
-	return kvm_mmu_zap_gfns(kvm, start, end, flush);
+	xa_erase(map, change->gfn);
+
+	/* What is left of a huge page can become one again. */
+	if (!__kvm_gfn_range_is_restricted(kvm, gfn_round_for_level(*start, PG_LEVEL_2M),
+					   KVM_PAGES_PER_HPAGE(PG_LEVEL_2M))) {
+		*start = gfn_round_for_level(*start, PG_LEVEL_2M);
+		*end = *start + KVM_PAGES_PER_HPAGE(PG_LEVEL_2M);
+	}
+
+	return true;
 }
 
 /**
@@ -512,6 +515,7 @@ int kvm_set_gfn_access(struct kvm *kvm,
 		       const struct kvm_gfn_access_change *changes, int nr)
 {
 	struct kvm_gfn_access *ga = &kvm->arch.gfn_access;
+	gfn_t start, end, zap_start = 0, zap_end = 0;
 	bool flush = false;
 	int i, r = 0;
 
@@ -532,8 +536,24 @@ int kvm_set_gfn_access(struct kvm *kvm,
 
 		kvm_mmu_invalidate_start(kvm);
 		kvm_mmu_invalidate_range_add(kvm, changes[0].gfn, changes[0].gfn + 1);
-		for (i = 0; i < nr; i++)
-			flush = kvm_apply_gfn_access(kvm, &changes[i], flush, &r);
+		for (i = 0; i < nr; i++) {
+			if (!kvm_change_gfn_access(kvm, &changes[i], &start, &end, &r))
+				continue;
+			kvm_mmu_invalidate_range_add(kvm, start, end);
+			/* Pages in a row are zapped together: that is cheaper. */
+			if (start <= zap_end && end >= zap_start) {
+				zap_start = min(zap_start, start);
+				zap_end = max(zap_end, end);
+			} else {
+				if (zap_end)
+					flush = kvm_mmu_zap_gfns(kvm, zap_start, zap_end,
+								 flush);
+				zap_start = start;
+				zap_end = end;
+			}
+		}
+		if (zap_end)
+			flush = kvm_mmu_zap_gfns(kvm, zap_start, zap_end, flush);
 		if (flush)
 			kvm_flush_remote_tlbs(kvm);
 		kvm_mmu_invalidate_end(kvm);
