@@ -22,34 +22,12 @@
 
 KVMI_TEST_SUITE(kvmi_page_paths, 2);
 
-static u64 guest_read(u64 gva, u64 unused)
-{
-	u64 val;
-
-	asm volatile("mov (%1), %0" : "=r"(val) : "r"(gva) : "memory");
-	return val;
-}
-
-static u64 guest_write(u64 gva, u64 val)
-{
-	asm volatile("mov %1, (%0)" : : "r"(gva), "r"(val) : "memory");
-	return val;
-}
-
 static u64 guest_copy(u64 to, u64 from)
 {
 	u64 count = 1;
 
 	asm volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
 	return count;
-}
-
-/* KVM's emulator does not know it. */
-static u64 guest_strange_write(u64 gva, u64 val)
-{
-	asm volatile("movq %1, %%xmm0\n\t"
-		     "pextrq $0, %%xmm0, (%0)" : : "r"(gva), "r"(val) : "memory", "xmm0");
-	return val;
 }
 
 static u64 guest_emulated_write(u64 gva, u64 val)
@@ -88,11 +66,6 @@ static u64 guest_ud2_on(u64 stack, u64 unused)
 static void restrict_gpa(struct kvmi_tool *tool, gpa_t gpa, u8 access)
 {
 	TEST_ASSERT_EQ(kvmi_set_page_access(tool, gpa & PAGE_MASK, access), 0);
-}
-
-static void enable(struct kvmi_tool *tool, u16 vcpu)
-{
-	TEST_ASSERT_EQ(kvmi_control_event(tool, vcpu, KVMI_VCPU_EVENT_PF, 1), 0);
 }
 
 static void expect_pf(struct kvmi_tool *tool, u16 vcpu, gpa_t gpa, u8 access,
@@ -143,6 +116,9 @@ TEST_F(kvmi_page_paths, page_table)
 	gva_t gva, alias;
 	u64 *pte, *value;
 
+	if (!kvm_is_tdp_enabled())
+		SKIP(return, "KVM shadows the guest's page tables, the processor does not see them");
+
 	gva = kvmi_map_far(self->vm, &gpa);
 	value = addr_gpa2hva(self->vm, gpa);
 	*value = VALUE;
@@ -154,29 +130,29 @@ TEST_F(kvmi_page_paths, page_table)
 	*pte &= ~(PTE_ACCESSED | PTE_DIRTY);
 
 	kvmi_start_agent(&runner, vcpu);
-	enable(self->tool, 0);
+	kvmi_enable_pf(self->tool, 0);
 	restrict_gpa(self->tool, table, R);
 
-	TEST_ASSERT_EQ(kvmi_call(vcpu, guest_read, gva, 0), VALUE);
+	TEST_ASSERT_EQ(kvmi_call(vcpu, kvmi_guest_load, gva, 0), VALUE);
 	TEST_ASSERT_EQ(*pte & (PTE_ACCESSED | PTE_DIRTY), PTE_ACCESSED);
-	TEST_ASSERT_EQ(kvmi_call(vcpu, guest_write, gva, 1), 1);
+	TEST_ASSERT_EQ(kvmi_call(vcpu, kvmi_guest_store, gva, 1), 1);
 	TEST_ASSERT_EQ(*pte & (PTE_ACCESSED | PTE_DIRTY), PTE_ACCESSED | PTE_DIRTY);
 	TEST_ASSERT_EQ(*value, 1);
 
 	/* The bits are set already. */
 	kvmi_call(vcpu, guest_flush, 0, 0);
-	TEST_ASSERT_EQ(kvmi_call(vcpu, guest_read, gva, 0), 1);
-	TEST_ASSERT_EQ(kvmi_call(vcpu, guest_strange_write, gva, 2), 2);
+	TEST_ASSERT_EQ(kvmi_call(vcpu, kvmi_guest_load, gva, 0), 1);
+	TEST_ASSERT_EQ(kvmi_call(vcpu, kvmi_guest_strange_store, gva, 2), 2);
 	TEST_ASSERT_EQ(*value, 2);
 	*pte &= ~(PTE_ACCESSED | PTE_DIRTY);
 	kvmi_call(vcpu, guest_flush, 0, 0);
-	TEST_ASSERT_EQ(kvmi_call(vcpu, guest_strange_write, gva, 3), 3);
+	TEST_ASSERT_EQ(kvmi_call(vcpu, kvmi_guest_strange_store, gva, 3), 3);
 	TEST_ASSERT_EQ(*value, 3);
 	TEST_ASSERT_EQ(*pte & (PTE_ACCESSED | PTE_DIRTY), PTE_ACCESSED | PTE_DIRTY);
 	kvmi_expect_quiet(self->tool);
 
 	/* Software: through a translation that uses the same table. */
-	kvmi_call_begin(vcpu, guest_write, alias + (table & ~PAGE_MASK), *pte ^ PTE_DIRTY);
+	kvmi_call_begin(vcpu, kvmi_guest_store, alias + (table & ~PAGE_MASK), *pte ^ PTE_DIRTY);
 	expect_pf(self->tool, 0, table, W, &ev);
 	TEST_ASSERT_EQ(((struct kvmi_vcpu_event_pf *)ev.payload)->gpa, table);
 	TEST_ASSERT(*pte & PTE_DIRTY, "Written before the reply");
@@ -187,7 +163,7 @@ TEST_F(kvmi_page_paths, page_table)
 
 	/* It must not even be read. */
 	restrict_gpa(self->tool, table, 0);
-	kvmi_call_begin(vcpu, guest_read, gva, 0);
+	kvmi_call_begin(vcpu, kvmi_guest_load, gva, 0);
 	expect_pf(self->tool, 0, table, R, &ev);
 	kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
 	TEST_ASSERT_EQ(kvmi_call_end(vcpu), 3);
@@ -208,17 +184,17 @@ TEST_F(kvmi_page_paths, root_page_table)
 	gva = kvmi_map_far(self->vm, &gpa);
 	value = addr_gpa2hva(self->vm, gpa);
 	kvmi_start_agent(&runner, vcpu);
-	enable(self->tool, 0);
+	kvmi_enable_pf(self->tool, 0);
 	restrict_gpa(self->tool, self->vm->mmu.pgd, R);
 	for (i = 1; i < 4; i++) {
-		TEST_ASSERT_EQ(kvmi_call(vcpu, guest_write, gva, i), i);
-		TEST_ASSERT_EQ(kvmi_call(vcpu, guest_read, gva, 0), i);
-		TEST_ASSERT_EQ(kvmi_call(vcpu, guest_strange_write, gva, i + 100), i + 100);
+		TEST_ASSERT_EQ(kvmi_call(vcpu, kvmi_guest_store, gva, i), i);
+		TEST_ASSERT_EQ(kvmi_call(vcpu, kvmi_guest_load, gva, 0), i);
+		TEST_ASSERT_EQ(kvmi_call(vcpu, kvmi_guest_strange_store, gva, i + 100), i + 100);
 		TEST_ASSERT_EQ(*value, i + 100);
 	}
 	kvmi_expect_quiet(self->tool);
 	restrict_gpa(self->tool, self->vm->mmu.pgd, RWX);
-	TEST_ASSERT_EQ(kvmi_call(vcpu, guest_read, gva, 0), 103);
+	TEST_ASSERT_EQ(kvmi_call(vcpu, kvmi_guest_load, gva, 0), 103);
 	kvmi_stop(&runner);
 }
 
@@ -235,7 +211,7 @@ TEST_F(kvmi_page_paths, delivery)
 	stack = vm_alloc_page(self->vm);
 	gpa = addr_gva2gpa(self->vm, stack);
 	kvmi_start_agent(&runner, vcpu);
-	enable(self->tool, 0);
+	kvmi_enable_pf(self->tool, 0);
 	TEST_ASSERT_EQ(kvmi_call(vcpu, guest_ud2, 0, 0), UD_VECTOR);
 	TEST_ASSERT_EQ(kvmi_call(vcpu, guest_ud2_on, stack + getpagesize(), 0), UD_VECTOR);
 
@@ -291,7 +267,7 @@ TEST_F(kvmi_page_paths, nmi)
 
 	vm_install_exception_handler(self->vm, NMI_VECTOR, guest_nmi_handler);
 	kvmi_start_agent(&runner, vcpu);
-	enable(self->tool, 0);
+	kvmi_enable_pf(self->tool, 0);
 	restrict_gpa(self->tool, idt, 0);
 	for (i = 1; i < 4; i++) {
 		kvmi_stop(&runner);
@@ -314,8 +290,8 @@ TEST_F(kvmi_page_paths, signals)
 		kvmi_guest_fn fn;
 		int events;
 	} accesses[] = {
-		{ guest_write, 1 },
-		{ guest_strange_write, 1 },
+		{ kvmi_guest_store, 1 },
+		{ kvmi_guest_strange_store, 1 },
 		{ guest_emulated_write, 1 },
 		{ guest_copy, 2 },
 	};
@@ -332,7 +308,7 @@ TEST_F(kvmi_page_paths, signals)
 	value = addr_gva2hva(self->vm, to);
 	*(u64 *)addr_gva2hva(self->vm, from) = VALUE;
 	kvmi_start_agent(&runner, vcpu);
-	enable(self->tool, 0);
+	kvmi_enable_pf(self->tool, 0);
 	restrict_gpa(self->tool, addr_gva2gpa(self->vm, to), 0);
 	restrict_gpa(self->tool, addr_gva2gpa(self->vm, from), 0);
 
@@ -373,7 +349,7 @@ static u64 guest_strange_writes(u64 gva, u64 rounds)
 	u64 i;
 
 	for (i = 1; i <= rounds; i++)
-		guest_strange_write(gva, i);
+		kvmi_guest_strange_store(gva, i);
 	return i;
 }
 
@@ -392,7 +368,7 @@ TEST_F(kvmi_page_paths, exclusive)
 	value = addr_gva2hva(self->vm, gva);
 	kvmi_start_agent(&runner[0], vcpu);
 	kvmi_start_agent(&runner[1], self->vcpu[1]);
-	enable(self->tool, 1);
+	kvmi_enable_pf(self->tool, 1);
 	restrict_gpa(self->tool, addr_gva2gpa(self->vm, gva), R);
 
 	kvmi_call_begin(self->vcpu[1], guest_intrude, gva + 8, 1);
@@ -438,7 +414,7 @@ TEST_F(kvmi_page_paths, death)
 		for (j = 0; j < 2; j++) {
 			restrict_gpa(self->tool, addr_gva2gpa(self->vm, gva[j]), i & 1 ? R : 0);
 			if (i & 2)
-				enable(self->tool, j);
+				kvmi_enable_pf(self->tool, j);
 		}
 		kvmi_call_begin(self->vcpu[0], guest_strange_writes, gva[0], 20);
 		kvmi_call_begin(self->vcpu[1], guest_strange_writes, gva[1], 20);
@@ -477,7 +453,7 @@ static void *pass_in_thread(void *arg)
 	struct kvmi_ev ev;
 	long nr = 0;
 
-	enable(tool, 0);
+	kvmi_enable_pf(tool, 0);
 	/* Until introspection ends. */
 	while (kvmi_next_event(tool, &ev)) {
 		kvmi_reply(tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
@@ -546,7 +522,7 @@ TEST_F(kvmi_page_paths, immediate_exit)
 
 	virt_pg_map(self->vm, MMIO_GPA, MMIO_GPA);
 	kvmi_start_agent(&runner, vcpu);
-	enable(self->tool, 0);
+	kvmi_enable_pf(self->tool, 0);
 	kvmi_stop(&runner);
 	restrict_gpa(self->tool, gpa, R);
 
@@ -661,8 +637,8 @@ TEST_F(kvmi_page_paths, nested)
 	if (!kvm_cpu_has(X86_FEATURE_SVM) && !kvm_cpu_has(X86_FEATURE_VMX))
 		SKIP(return, "KVM gives no nested virtualization on this host");
 
-	check_l2(guest_write, false);
-	check_l2(guest_strange_write, false);
+	check_l2(kvmi_guest_store, false);
+	check_l2(kvmi_guest_strange_store, false);
 }
 
 TEST_F(kvmi_page_paths, nested_paging)
@@ -670,8 +646,8 @@ TEST_F(kvmi_page_paths, nested_paging)
 	if (!kvm_cpu_has_tdp())
 		SKIP(return, "KVM gives no nested paging on this host");
 
-	check_l2(guest_write, true);
-	check_l2(guest_strange_write, true);
+	check_l2(kvmi_guest_store, true);
+	check_l2(kvmi_guest_strange_store, true);
 }
 
 int main(int argc, char *argv[])
