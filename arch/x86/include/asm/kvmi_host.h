@@ -22,6 +22,15 @@ enum kvmi_step_insn {
 	KVMI_STEP_SYSRET,	/* it loads TF from r11, and that TF is what traps */
 };
 
+/* How far a step with RFLAGS.TF is. */
+enum kvmi_step_state {
+	KVMI_STEP_NONE,
+	KVMI_STEP_TF,		/* the guest runs with TF set */
+	KVMI_STEP_TRAPPED,	/* the #DB that is about to be handled ends it */
+	KVMI_STEP_DELIVERS,	/* the guest is entered to deliver an event */
+	KVMI_STEP_DELIVERED,	/* that was the step */
+};
+
 /**
  * struct kvmi_vcpu_arch - part of struct kvm_vcpu_arch
  * @shares: a tool has wanted something to be intercepted since the vCPU exists:
@@ -31,7 +40,10 @@ enum kvmi_step_insn {
  *	  there was none
  * @inject: state of @trap
  * @step_insn: the instruction at rip, where RFLAGS.TF is used for stepping
- * @step: the tool wants the vCPU to be single-stepped
+ * @step: how far that is
+ * @step_guest_tf: RFLAGS.TF as the guest has it
+ * @step_r11_tf: TF in r11 as the guest has it, for SYSRET
+ * @wants_step: the tool wants the vCPU to be single-stepped
  * @step_over: an instruction is stepped over that accesses restricted pages
  * @step_done: an instruction is done that the tool is to be told of
  * @trap: what is to be injected
@@ -46,7 +58,10 @@ struct kvmi_vcpu_arch {
 	unsigned long *msrs;
 	enum kvmi_inject_state inject;
 	enum kvmi_step_insn step_insn;
-	bool step;
+	enum kvmi_step_state step;
+	bool step_guest_tf;
+	bool step_r11_tf;
+	bool wants_step;
 	bool step_over;
 	bool step_done;
 	struct kvmi_vcpu_event_trap trap;

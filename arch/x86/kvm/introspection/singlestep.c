@@ -19,20 +19,22 @@
 #include "exception.h"
 #include "intercept.h"
 #include "memory.h"
+#include "singlestep.h"
 
 /* Both who want the vCPU to be single-stepped were asked. */
 static void kvmi_recalc_step(struct kvm_vcpu *vcpu)
 {
 	struct kvmi_vcpu_arch *arch = &vcpu->arch.kvmi;
 
-	kvmi_set_intercept(vcpu, KVMI_INTERCEPT_STEP, arch->step || arch->step_over);
+	kvmi_set_intercept(vcpu, KVMI_INTERCEPT_STEP,
+			   arch->wants_step || arch->step_over);
 	/* For interrupts that were held back. */
 	kvm_make_request(KVM_REQ_EVENT, vcpu);
 }
 
 static void kvmi_set_step(struct kvm_vcpu *vcpu, bool enable)
 {
-	vcpu->arch.kvmi.step = enable;
+	vcpu->arch.kvmi.wants_step = enable;
 	vcpu->arch.kvmi.step_done = false;
 	kvmi_recalc_step(vcpu);
 }
@@ -62,8 +64,6 @@ int kvmi_arch_vcpu_control_singlestep(struct kvmi_call *call)
 		return -KVM_EPERM;
 	if (memchr_inv(req->padding, 0, sizeof(req->padding)) || req->enable > 1)
 		return -KVM_EINVAL;
-	if (!kvm_caps.has_monitor_trap && !kvm_caps.has_hidden_tf)
-		return -KVM_EOPNOTSUPP;
 
 	kvmi_set_step(vcpu, req->enable);
 	kvm_update_blockirq_apicv_inhibit(vcpu->kvm);
@@ -74,7 +74,7 @@ int kvmi_arch_vcpu_control_singlestep(struct kvmi_call *call)
 /* A vCPU that still ran when the connection ended may have left a step behind. */
 static bool kvmi_is_step_done(struct kvm_vcpu *vcpu)
 {
-	return vcpu->arch.kvmi.step_done && vcpu->arch.kvmi.step;
+	return vcpu->arch.kvmi.step_done && vcpu->arch.kvmi.wants_step;
 }
 
 /* The guest has executed an instruction, or KVM has done it in its place. */
@@ -85,7 +85,7 @@ void __kvmi_instruction_done(struct kvm_vcpu *vcpu)
 
 	kvm_gfn_access_insn_done(vcpu);
 
-	if (vcpu->arch.kvmi.step) {
+	if (vcpu->arch.kvmi.wants_step) {
 		vcpu->arch.kvmi.step_done = true;
 		kvmi_request_work(vcpu);
 	}
@@ -144,10 +144,10 @@ static bool kvmi_is_prefix(u8 byte, bool is_64bit)
 #define KVMI_OP_SYSEXIT		0x0f35
 
 /*
- * The opcode of the instruction at rip, 0 if it cannot be told, and the byte that
- * follows.
+ * The opcode of the instruction at rip, 0 if it cannot be told, the byte that
+ * follows it, and how many precede that one.
  */
-static u16 kvmi_next_opcode(struct kvm_vcpu *vcpu, u8 *next)
+static u16 kvmi_next_opcode(struct kvm_vcpu *vcpu, u8 *next, u8 *len)
 {
 	bool is_64bit = is_64_bit_mode(vcpu);
 	u8 insn[16] = {};
@@ -158,6 +158,7 @@ static u16 kvmi_next_opcode(struct kvm_vcpu *vcpu, u8 *next)
 		i++;
 
 	*next = insn[i + 1];
+	*len = i + 1;
 	return insn[i] == 0x0f ? 0x0f00 | insn[i + 1] : insn[i];
 }
 
@@ -184,10 +185,10 @@ static bool kvmi_loads_ss(struct kvm_vcpu *vcpu, u16 opcode, u8 modrm)
 bool __kvmi_step_in_software(struct kvm_vcpu *vcpu, int *r)
 {
 	struct kvmi_vcpu_arch *arch = &vcpu->arch.kvmi;
+	u8 next, len;
 	u16 opcode;
-	u8 next;
 
-	if (kvm_caps.has_monitor_trap || is_guest_mode(vcpu) ||
+	if (!kvmi_steps_with_tf(vcpu) || is_guest_mode(vcpu) ||
 	    vcpu->arch.mp_state != KVM_MP_STATE_RUNNABLE || vcpu->arch.apf.halted ||
 	    kvm_is_exception_pending(vcpu) || kvm_event_needs_reinjection(vcpu))
 		return false;
@@ -197,7 +198,7 @@ bool __kvmi_step_in_software(struct kvm_vcpu *vcpu, int *r)
 	if (kvm_get_rflags(vcpu) & X86_EFLAGS_VM)
 		return false;
 
-	opcode = kvmi_next_opcode(vcpu, &next);
+	opcode = kvmi_next_opcode(vcpu, &next, &len);
 	switch (opcode) {
 	case KVMI_OP_POP_SS:
 	case KVMI_OP_MOV_TO_SREG:
@@ -212,8 +213,10 @@ bool __kvmi_step_in_software(struct kvm_vcpu *vcpu, int *r)
 		*r = kvm_emulate_instruction(vcpu, 0);
 		return true;
 	case KVMI_OP_INT3:
-		return kvmi_breakpoint(vcpu, 1, r);
+		vcpu->arch.event_exit_inst_len = len;
+		return kvmi_breakpoint(vcpu, len, r);
 	case KVMI_OP_INT:
+		vcpu->arch.event_exit_inst_len = len + 1;
 		kvm_queue_interrupt(vcpu, next, true);
 		kvm_make_request(KVM_REQ_EVENT, vcpu);
 		return false;
@@ -227,6 +230,122 @@ bool __kvmi_step_in_software(struct kvm_vcpu *vcpu, int *r)
 		return false;
 	}
 }
+
+static u64 kvmi_put_tf(u64 rflags, bool tf)
+{
+	return tf ? rflags | X86_EFLAGS_TF : rflags & ~X86_EFLAGS_TF;
+}
+
+/* SYSRET takes the flags from r11. Returns the TF that was there. */
+static bool kvmi_exchange_r11_tf(struct kvm_vcpu *vcpu, bool tf)
+{
+#ifdef CONFIG_X86_64
+	unsigned long *r11 = &vcpu->arch.regs[VCPU_REGS_R11];
+	bool old = *r11 & X86_EFLAGS_TF;
+
+	*r11 = kvmi_put_tf(*r11, tf);
+	return old;
+#else
+	return false;
+#endif
+}
+
+/**
+ * kvmi_begin_step - the guest is about to be entered, and kvmi_steps_with_tf()
+ * @vcpu: the vCPU
+ * @delivers: the processor delivers an event then
+ * @rflags: in, out: the flags that the guest is entered with
+ *
+ * Return: KVMI_STEP_TF if @rflags has changed; KVMI_STEP_DELIVERS if the guest
+ * must be left again at once: the step is the delivery of the event, and the flags
+ * as the guest will find them on its stack are its own; else KVMI_STEP_NONE
+ */
+enum kvmi_step_state kvmi_begin_step(struct kvm_vcpu *vcpu, bool delivers,
+				     u64 *rflags)
+{
+	struct kvmi_vcpu_arch *arch = &vcpu->arch.kvmi;
+
+	if (is_guest_mode(vcpu)) {
+		arch->step = KVMI_STEP_NONE;
+	} else if (delivers) {
+		arch->step = KVMI_STEP_DELIVERS;
+	} else {
+		arch->step = KVMI_STEP_TF;
+		arch->step_guest_tf = *rflags & X86_EFLAGS_TF;
+		*rflags |= X86_EFLAGS_TF;
+		if (arch->step_insn == KVMI_STEP_SYSRET)
+			arch->step_r11_tf = kvmi_exchange_r11_tf(vcpu, true);
+	}
+
+	return arch->step;
+}
+EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvmi_begin_step);
+
+/**
+ * kvmi_end_step - the guest was left, and kvmi_is_in_step()
+ * @vcpu: the vCPU, whose registers nobody has seen yet
+ * @trapped: the exit is #DB because of TF
+ * @delivered: an event that was to be delivered no longer is
+ * @rflags: in, out: the flags of the guest; it gets back its own TF
+ *
+ * Return: true if the guest has run with TF
+ */
+bool kvmi_end_step(struct kvm_vcpu *vcpu, bool trapped, bool delivered,
+		   u64 *rflags)
+{
+	struct kvmi_vcpu_arch *arch = &vcpu->arch.kvmi;
+	bool tf = arch->step_guest_tf;
+
+	if (arch->step == KVMI_STEP_DELIVERS)
+		arch->step = delivered ? KVMI_STEP_DELIVERED : KVMI_STEP_NONE;
+	if (arch->step != KVMI_STEP_TF)
+		return false;
+
+	arch->step = trapped ? KVMI_STEP_TRAPPED : KVMI_STEP_NONE;
+	if (trapped && arch->step_insn == KVMI_STEP_LOADS_TF)
+		return true;
+
+	if (arch->step_insn == KVMI_STEP_SYSRET) {
+		kvmi_exchange_r11_tf(vcpu, arch->step_r11_tf);
+		/* SYSRET traps by the TF that it loads. */
+		if (trapped) {
+			arch->step_guest_tf = arch->step_r11_tf;
+			tf = arch->step_r11_tf;
+		}
+	}
+	*rflags = kvmi_put_tf(*rflags, tf);
+
+	return true;
+}
+EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvmi_end_step);
+
+/**
+ * kvmi_step_has_trapped - #DB was intercepted
+ * @vcpu: the vCPU
+ *
+ * Return: true if it has ended a step; for what else it may be see kvmi_step_dr6()
+ */
+bool kvmi_step_has_trapped(struct kvm_vcpu *vcpu)
+{
+	if (vcpu->arch.kvmi.step != KVMI_STEP_TRAPPED)
+		return false;
+
+	vcpu->arch.kvmi.step = KVMI_STEP_NONE;
+	kvmi_instruction_done(vcpu);
+
+	return true;
+}
+EXPORT_SYMBOL_FOR_KVM_INTERNAL(kvmi_step_has_trapped);
+
+void __kvmi_handle_step(struct kvm_vcpu *vcpu)
+{
+	if (vcpu->arch.kvmi.step != KVMI_STEP_DELIVERED)
+		return;
+
+	vcpu->arch.kvmi.step = KVMI_STEP_NONE;
+	kvmi_instruction_done(vcpu);
+}
+EXPORT_SYMBOL_FOR_KVM_INTERNAL(__kvmi_handle_step);
 
 /**
  * kvmi_arch_has_work - is there something for the vCPU to do at a boundary

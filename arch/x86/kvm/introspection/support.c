@@ -22,7 +22,7 @@ bool kvmi_arch_vm_supported(struct kvm *kvm)
  */
 void kvmi_arch_features(struct kvmi_features *features)
 {
-	features->singlestep = kvm_caps.has_monitor_trap || kvm_caps.has_hidden_tf;
+	features->singlestep = 1;
 }
 
 /**
