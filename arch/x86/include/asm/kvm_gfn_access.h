@@ -49,7 +49,8 @@ struct kvm_gfn_access {
  * @gpa: guest physical address
  * @access: the one of KVM_GFN_ACCESS_* that is missing
  *
- * All of it belongs to the vCPU's thread.
+ * All of it belongs to the vCPU's thread. When nothing is restricted any more, and no
+ * vCPU can be using @passes, they are forgotten from outside.
  */
 struct kvm_gfn_access_vcpu {
 	unsigned long pass_rip;

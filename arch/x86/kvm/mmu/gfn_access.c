@@ -516,7 +516,7 @@ int kvm_set_gfn_access(struct kvm *kvm,
 {
 	struct kvm_gfn_access *ga = &kvm->arch.gfn_access;
 	gfn_t start, end, zap_start = 0, zap_end = 0;
-	bool flush = false;
+	bool flush = false, restricts = false;
 	int i, r = 0;
 
 	for (i = 0; i < nr; i++) {
@@ -537,6 +537,8 @@ int kvm_set_gfn_access(struct kvm *kvm,
 		kvm_mmu_invalidate_start(kvm);
 		kvm_mmu_invalidate_range_add(kvm, changes[0].gfn, changes[0].gfn + 1);
 		for (i = 0; i < nr; i++) {
+			if (kvm_gfn_access(kvm, changes[i].gfn) & ~changes[i].access)
+				restricts = true;
 			if (!kvm_change_gfn_access(kvm, &changes[i], &start, &end, &r))
 				continue;
 			kvm_mmu_invalidate_range_add(kvm, start, end);
@@ -562,7 +564,8 @@ int kvm_set_gfn_access(struct kvm *kvm,
 	}
 
 	/* KVM looks at the map, and then accesses the page in place of the guest. */
-	synchronize_srcu_expedited(&kvm->srcu);
+	if (restricts)
+		synchronize_srcu_expedited(&kvm->srcu);
 
 	return r;
 }

@@ -19,6 +19,10 @@
 
 #define NEW_VALUE	0x99aabbccddeeff00ull
 
+/* What the guest of these tests has in the GDT. */
+#define KERNEL_CS	0x8
+#define KERNEL_DS	0x10
+
 KVMI_TEST_SUITE(kvmi_page_access, 2);
 
 /* More that the guest can do with memory. */
@@ -93,6 +97,80 @@ static u64 guest_emulated_copy(u64 to, u64 from)
 	return count;
 }
 
+/* The other one that is called, as it has to be. */
+#define FAR_OFFSET	0x100
+
+static u64 guest_far_call(u64 gva, u64 unused)
+{
+	struct {
+		u32 offset;
+		u16 selector;
+	} __packed target = { gva, KERNEL_CS };
+	u64 ret;
+
+	asm volatile("lcall *%1" : "=a"(ret) : "m"(target) : "memory");
+	return ret;
+}
+
+/* Where ring 0 goes on when ring 3 has executed HLT. */
+static u64 guest_kernel_rsp;
+extern u8 guest_back_in_kernel[];
+
+static void guest_gp_handler(struct ex_regs *regs)
+{
+	u64 *frame = &regs->rip;
+
+	frame[0] = (u64)guest_back_in_kernel;
+	frame[1] = KERNEL_CS;
+	frame[3] = guest_kernel_rsp;
+	frame[4] = KERNEL_DS;
+}
+
+static noinline u64 guest_in_user(kvmi_guest_fn fn, u64 gva, u64 val)
+{
+	u64 ret;
+
+	asm volatile("lea -128(%%rsp), %%rsp\n\t"
+		     "mov %%rsp, %[rsp]\n\t"
+		     "lea -1024(%%rsp), %%rax\n\t"
+		     "and $-16, %%rax\n\t"
+		     "pushq %[ds]\n\t"
+		     "pushq %%rax\n\t"
+		     "pushfq\n\t"
+		     "pushq %[cs]\n\t"
+		     "lea 1f(%%rip), %%rax\n\t"
+		     "pushq %%rax\n\t"
+		     "iretq\n\t"
+		     "1: call *%[fn]\n\t"
+		     "hlt\n\t"
+		     "guest_back_in_kernel:\n\t"
+		     "lea 128(%%rsp), %%rsp\n\t"
+		     : "=&a"(ret), [rsp] "=m"(guest_kernel_rsp), "+D"(gva), "+S"(val)
+		     : [fn] "r"(fn), [ds] "i"(KVMI_USER_DS), [cs] "i"(KVMI_USER_CS)
+		     : "rcx", "rdx", "r8", "r9", "r10", "r11", "memory", "cc");
+	return ret;
+}
+
+static u64 guest_user_read(u64 gva, u64 unused)
+{
+	return guest_in_user(kvmi_guest_load, gva, 0);
+}
+
+static u64 guest_user_write(u64 gva, u64 val)
+{
+	return guest_in_user(kvmi_guest_store, gva, val);
+}
+
+static u64 guest_user_strange_write(u64 gva, u64 val)
+{
+	return guest_in_user(kvmi_guest_strange_store, gva, val);
+}
+
+static u64 guest_user_fetch(u64 gva, u64 unused)
+{
+	return guest_in_user(kvmi_guest_fetch, gva, 0);
+}
+
 /* Kinds of access, what they need, and what they do to the value. */
 struct kind {
 	const char *name;
@@ -113,12 +191,32 @@ static const struct kind kinds[] = {
 	{ "fetch", kvmi_guest_fetch, 0, 0, X, FETCHED, OLD_VALUE },
 	{ "unknown write", kvmi_guest_strange_store, OFFSET, NEW_VALUE, W, NEW_VALUE, NEW_VALUE },
 	{ "unknown read", guest_strange_read, OFFSET & ~0xf, 0, R, 0, OLD_VALUE },
+	{ "far call", guest_far_call, FAR_OFFSET, 0, X, FETCHED, OLD_VALUE },
+	{ "user read", guest_user_read, OFFSET, 0, R, OLD_VALUE, OLD_VALUE },
+	{ "user write", guest_user_write, OFFSET, NEW_VALUE, W, NEW_VALUE, NEW_VALUE },
+	{ "unknown user write", guest_user_strange_write, OFFSET, NEW_VALUE, W, NEW_VALUE,
+	  NEW_VALUE },
+	{ "user fetch", guest_user_fetch, 0, 0, X, FETCHED, OLD_VALUE },
 	{ "emulated read", guest_emulated_read, OFFSET, 0, R, OLD_VALUE, OLD_VALUE, true },
 	{ "emulated write", guest_emulated_write, OFFSET, NEW_VALUE, W, NEW_VALUE,
 	  NEW_VALUE, true },
 	{ "emulated cmpxchg", guest_emulated_cmpxchg, OFFSET, NEW_VALUE, R | W, OLD_VALUE,
 	  NEW_VALUE, true },
 };
+
+/* A page for all of them, in a guest that has a ring 3. */
+static void alloc_page(struct kvm_vm *vm, struct kvmi_page *page)
+{
+	/* MOV to EAX and a far return. */
+	static const u8 code[] = {
+		0xb8, FETCHED & 0xff, FETCHED >> 8, 0x00, 0x00, 0xcb
+	};
+
+	kvmi_page_alloc(vm, page);
+	memcpy(page->bytes + FAR_OFFSET, code, sizeof(code));
+	vm_install_exception_handler(vm, GP_VECTOR, guest_gp_handler);
+	kvmi_allow_user(vm, vm_alloc_page(vm) + getpagesize());
+}
 
 static const u8 masks[] = { 0, R, R | W, R | X, X };
 
@@ -182,7 +280,7 @@ TEST_F(kvmi_page_access, pass)
 	u64 ret;
 	int i, j, nr;
 
-	kvmi_page_alloc(self->vm, &page);
+	alloc_page(self->vm, &page);
 	kvmi_start_agent(&runner, vcpu);
 	kvmi_enable_pf(self->tool, 0);
 
@@ -224,7 +322,7 @@ TEST_F(kvmi_page_access, retry)
 	struct kvmi_ev ev;
 	int i, j, k;
 
-	kvmi_page_alloc(self->vm, &page);
+	alloc_page(self->vm, &page);
 	kvmi_start_agent(&runner, vcpu);
 	kvmi_enable_pf(self->tool, 0);
 
@@ -264,7 +362,7 @@ TEST_F(kvmi_page_access, without_events)
 	struct kvmi_page page;
 	int i, j;
 
-	kvmi_page_alloc(self->vm, &page);
+	alloc_page(self->vm, &page);
 	kvmi_start_agent(&runner, vcpu);
 
 	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
@@ -294,7 +392,7 @@ TEST_F(kvmi_page_access, lifted)
 	struct kvmi_ev ev;
 	int i, j;
 
-	kvmi_page_alloc(self->vm, &page);
+	alloc_page(self->vm, &page);
 	kvmi_start_agent(&runner, vcpu);
 	kvmi_enable_pf(self->tool, 0);
 
