@@ -188,15 +188,15 @@ unsigned int __kvm_gfn_access_pte_mask(struct kvm_vcpu *vcpu, gfn_t gfn)
 int __kvm_gfn_access_check_fault(struct kvm_vcpu *vcpu,
 				 struct kvm_page_fault *fault)
 {
+	struct kvm_vcpu *open_for = READ_ONCE(vcpu->kvm->arch.gfn_access.open_for);
 	struct kvm_gfn_access_vcpu *ga = &vcpu->arch.gfn_access;
 	unsigned int allowed = kvm_gfn_allowed(vcpu, fault->gfn);
 	unsigned int wanted = fault->write ? KVM_GFN_ACCESS_W :
 			      fault->exec ? KVM_GFN_ACCESS_X : KVM_GFN_ACCESS_R;
 
 	if (allowed & wanted) {
-		/* What is mapped for the other vCPU must not be replaced. */
-		if (allowed != KVM_GFN_ACCESS_ALL &&
-		    READ_ONCE(vcpu->kvm->arch.gfn_access.open_for))
+		/* What is mapped for another vCPU must not be replaced. */
+		if (allowed != KVM_GFN_ACCESS_ALL && open_for && open_for != vcpu)
 			return RET_PF_RETRY;
 		return RET_PF_CONTINUE;
 	}
@@ -396,7 +396,7 @@ static bool kvm_gfn_is_walk(struct kvm_vcpu *vcpu, u64 error_code)
 	return false;
 }
 
-static gva_t kvm_fault_gva(struct kvm_vcpu *vcpu, gpa_t cr2_or_gpa)
+static u64 kvm_fault_gva(struct kvm_vcpu *vcpu, gpa_t cr2_or_gpa)
 {
 	if (!tdp_enabled)
 		return cr2_or_gpa;
