@@ -4,6 +4,7 @@
  * restricted, what the tool is told, and what becomes of the access.
  */
 #include "kvm_test_harness.h"
+#include "kvmi_step.h"
 #include "kvmi_util.h"
 #include "test_util.h"
 
@@ -112,19 +113,11 @@ static u64 guest_far_call(u64 gva, u64 unused)
 	return ret;
 }
 
-/* Where ring 0 goes on when ring 3 has executed HLT. */
+/* Where ring 0 goes on when ring 3 has made the interrupt. */
+#define USER_VECTOR	0x80
+
 static u64 guest_kernel_rsp;
 extern u8 guest_back_in_kernel[];
-
-static void guest_gp_handler(struct ex_regs *regs)
-{
-	u64 *frame = &regs->rip;
-
-	frame[0] = (u64)guest_back_in_kernel;
-	frame[1] = KERNEL_CS;
-	frame[3] = guest_kernel_rsp;
-	frame[4] = KERNEL_DS;
-}
 
 static noinline u64 guest_in_user(kvmi_guest_fn fn, u64 gva, u64 val)
 {
@@ -142,8 +135,11 @@ static noinline u64 guest_in_user(kvmi_guest_fn fn, u64 gva, u64 val)
 		     "pushq %%rax\n\t"
 		     "iretq\n\t"
 		     "1: call *%[fn]\n\t"
-		     "hlt\n\t"
+		     "int $" __stringify(USER_VECTOR) "\n\t"
 		     "guest_back_in_kernel:\n\t"
+		     "mov $" __stringify(KERNEL_DS) ", %%ecx\n\t"
+		     "mov %%ecx, %%ss\n\t"
+		     "mov %[rsp], %%rsp\n\t"
 		     "lea 128(%%rsp), %%rsp\n\t"
 		     : "=&a"(ret), [rsp] "=m"(guest_kernel_rsp), "+D"(gva), "+S"(val)
 		     : [fn] "r"(fn), [ds] "i"(KVMI_USER_DS), [cs] "i"(KVMI_USER_CS)
@@ -211,10 +207,13 @@ static void alloc_page(struct kvm_vm *vm, struct kvmi_page *page)
 	static const u8 code[] = {
 		0xb8, FETCHED & 0xff, FETCHED >> 8, 0x00, 0x00, 0xcb
 	};
+	struct idt_entry *gates;
 
 	kvmi_page_alloc(vm, page);
 	memcpy(page->bytes + FAR_OFFSET, code, sizeof(code));
-	vm_install_exception_handler(vm, GP_VECTOR, guest_gp_handler);
+	gates = addr_gva2hva(vm, vm->arch.idt);
+	kvmi_set_gate(vm, USER_VECTOR, (u64)guest_back_in_kernel);
+	gates[USER_VECTOR].dpl = 3;
 	kvmi_allow_user(vm, vm_alloc_page(vm) + getpagesize());
 }
 
