@@ -117,7 +117,7 @@ static u64 guest_far_call(u64 gva, u64 unused)
 #define USER_VECTOR	0x80
 
 static u64 guest_kernel_rsp;
-extern u8 guest_back_in_kernel[];
+extern u8 guest_in_ring3[], guest_back_in_kernel[];
 
 static noinline u64 guest_in_user(kvmi_guest_fn fn, u64 gva, u64 val)
 {
@@ -131,10 +131,10 @@ static noinline u64 guest_in_user(kvmi_guest_fn fn, u64 gva, u64 val)
 		     "pushq %%rax\n\t"
 		     "pushfq\n\t"
 		     "pushq %[cs]\n\t"
-		     "lea 1f(%%rip), %%rax\n\t"
+		     "lea guest_in_ring3(%%rip), %%rax\n\t"
 		     "pushq %%rax\n\t"
 		     "iretq\n\t"
-		     "1: call *%[fn]\n\t"
+		     "guest_in_ring3: call *%[fn]\n\t"
 		     "int $" __stringify(USER_VECTOR) "\n\t"
 		     "guest_back_in_kernel:\n\t"
 		     "mov $" __stringify(KERNEL_DS) ", %%ecx\n\t"

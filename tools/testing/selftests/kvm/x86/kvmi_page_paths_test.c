@@ -117,7 +117,7 @@ TEST_F(kvmi_page_paths, page_table)
 	u64 *pte, *value;
 
 	if (!kvm_is_tdp_enabled())
-		SKIP(return, "KVM shadows the guest's page tables, the processor does not see them");
+		SKIP(return, "The processor does not see the guest's page tables: KVM shadows them");
 
 	gva = kvmi_map_far(self->vm, &gpa);
 	value = addr_gpa2hva(self->vm, gpa);
@@ -359,7 +359,7 @@ TEST_F(kvmi_page_paths, exclusive)
 	const int rounds = host_cpu_is_amd ? 300 : 60;
 	struct kvm_vcpu *vcpu = self->vcpu[0];
 	struct kvmi_runner runner[2];
-	volatile u64 *value;
+	u64 *value;
 	struct kvmi_ev ev;
 	gva_t gva;
 	int nr = 0;
@@ -374,17 +374,17 @@ TEST_F(kvmi_page_paths, exclusive)
 	kvmi_call_begin(self->vcpu[1], guest_intrude, gva + 8, 1);
 	kvmi_call_begin(vcpu, guest_strange_writes, gva, rounds);
 	while (!kvmi_call_is_done(vcpu)) {
-		TEST_ASSERT_EQ(value[1], 0);
+		TEST_ASSERT_EQ(READ_ONCE(value[1]), 0);
 		if (!kvmi_readable(self->tool, 0))
 			continue;
 		expect_pf(self->tool, 1, addr_gva2gpa(self->vm, gva), W, &ev);
-		TEST_ASSERT_EQ(value[1], 0);
+		TEST_ASSERT_EQ(READ_ONCE(value[1]), 0);
 		kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_RETRY);
 		nr++;
 	}
 	kvmi_call_end(vcpu);
 	TEST_ASSERT_EQ(value[0], rounds);
-	TEST_ASSERT_EQ(value[1], 0);
+	TEST_ASSERT_EQ(READ_ONCE(value[1]), 0);
 	TEST_ASSERT(nr, "The other vCPU did not try");
 	pr_info("# %d attempts during %d openings\n", nr, rounds);
 
