@@ -23,6 +23,8 @@
 /* What the guest of these tests has in the GDT. */
 #define KERNEL_CS	0x8
 #define KERNEL_DS	0x10
+/* ... and how ring 3 comes back. */
+#define USER_VECTOR	0x80
 
 KVMI_TEST_SUITE(kvmi_page_access, 2);
 
@@ -113,11 +115,10 @@ static u64 guest_far_call(u64 gva, u64 unused)
 	return ret;
 }
 
-/* Where ring 0 goes on when ring 3 has made the interrupt. */
-#define USER_VECTOR	0x80
+/* Where ring 3 begins, and where ring 0 goes on when it has made the interrupt. */
+extern u8 guest_in_ring3[], guest_back_in_kernel[];
 
 static u64 guest_kernel_rsp;
-extern u8 guest_in_ring3[], guest_back_in_kernel[];
 
 static noinline u64 guest_in_user(kvmi_guest_fn fn, u64 gva, u64 val)
 {

@@ -117,7 +117,7 @@ TEST_F(kvmi_page_paths, page_table)
 	u64 *pte, *value;
 
 	if (!kvm_is_tdp_enabled())
-		SKIP(return, "The processor does not see the guest's page tables: KVM shadows them");
+		SKIP(return, "KVM shadows page tables, the processor sees none of the guest");
 
 	gva = kvmi_map_far(self->vm, &gpa);
 	value = addr_gpa2hva(self->vm, gpa);
