@@ -29,19 +29,14 @@ bool __kvmi_descriptor(struct kvm_vcpu *vcpu, u8 descriptor, bool write, int *r)
 		.payload = &payload,
 		.payload_len = sizeof(payload),
 	};
-	unsigned long rip = kvm_rip_read(vcpu);
 
 	if (!kvmi_wants(vcpu, ev.id))
 		return false;
 
-	*r = kvmi_raise_event(vcpu, &ev);
+	*r = kvmi_raise_insn(vcpu, &ev);
 	if (*r == KVMI_RETRY)
 		*r = 1;
-	if (*r != KVMI_CONTINUE)
-		return true;
 
-	/* What is emulated is the instruction that was intercepted. */
-	kvm_rip_write(vcpu, rip);
-	return false;
+	return *r != KVMI_CONTINUE;
 }
 EXPORT_SYMBOL_FOR_KVM_INTERNAL(__kvmi_descriptor);

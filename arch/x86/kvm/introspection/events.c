@@ -22,6 +22,28 @@ bool kvmi_wants(struct kvm_vcpu *vcpu, u8 event)
 }
 
 /**
+ * kvmi_raise_insn - tell the tool what an instruction is about to do
+ * @vcpu: the vCPU, with rip at the instruction; the caller holds kvm->srcu
+ * @ev: the event
+ *
+ * What is done in the end is what the tool was told: with KVMI_CONTINUE all of
+ * the registers count that it has set, but where to go on.
+ *
+ * Return: like kvmi_raise_event()
+ */
+int kvmi_raise_insn(struct kvm_vcpu *vcpu, struct kvmi_event *ev)
+{
+	unsigned long rip = kvm_rip_read(vcpu);
+	int r;
+
+	r = kvmi_raise_event(vcpu, ev);
+	if (r == KVMI_CONTINUE)
+		kvm_rip_write(vcpu, rip);
+
+	return r;
+}
+
+/**
  * kvmi_raise_write - tell the tool what an instruction is about to write
  * @vcpu: the vCPU, with rip at the instruction; the caller holds kvm->srcu
  * @ev: the event; its reply is what is to be written
@@ -31,15 +53,9 @@ bool kvmi_wants(struct kvm_vcpu *vcpu, u8 event)
  */
 bool kvmi_raise_write(struct kvm_vcpu *vcpu, struct kvmi_event *ev, int *r)
 {
-	unsigned long rip = kvm_rip_read(vcpu);
+	*r = kvmi_raise_insn(vcpu, ev);
 
-	*r = kvmi_raise_event(vcpu, ev);
-	if (*r <= 0)
-		return true;
-
-	/* Of the tool's registers all but where to go on. */
-	kvm_rip_write(vcpu, rip);
-	return false;
+	return *r <= 0;
 }
 
 /* The VMM lets the guest go on after all. */
@@ -134,7 +150,7 @@ static bool kvmi_number_is_taken(struct kvm_vcpu *vcpu)
 bool __kvmi_hypercall(struct kvm_vcpu *vcpu, int *r)
 {
 	struct kvmi_event ev = { .id = KVMI_VCPU_EVENT_HYPERCALL };
-	unsigned long nr, ret, rip = kvm_rip_read(vcpu);
+	unsigned long nr, ret;
 	bool op_64_bit = is_64_bit_hypercall(vcpu);
 
 	nr = op_64_bit ? kvm_rax_read_raw(vcpu) : kvm_eax_read(vcpu);
@@ -143,12 +159,10 @@ bool __kvmi_hypercall(struct kvm_vcpu *vcpu, int *r)
 		return false;
 
 	if (kvmi_is_event_request(vcpu, op_64_bit) && kvmi_wants(vcpu, ev.id)) {
-		*r = kvmi_raise_event(vcpu, &ev);
+		*r = kvmi_raise_insn(vcpu, &ev);
 		if (*r <= 0)
 			return true;
 
-		/* Of the tool's registers all but the result and where to go on. */
-		kvm_rip_write(vcpu, rip);
 		ret = 0;
 	} else {
 		if (kvmi_number_is_taken(vcpu))

@@ -15,6 +15,7 @@
 #ifdef CONFIG_KVM_INTROSPECTION
 
 bool kvmi_wants(struct kvm_vcpu *vcpu, u8 event);
+int kvmi_raise_insn(struct kvm_vcpu *vcpu, struct kvmi_event *ev);
 bool kvmi_raise_write(struct kvm_vcpu *vcpu, struct kvmi_event *ev, int *r);
 int kvmi_end_emulation(struct kvm_vcpu *vcpu, int r);
 

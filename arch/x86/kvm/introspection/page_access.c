@@ -30,7 +30,7 @@ int kvmi_arch_vm_set_page_access(struct kvmi_call *call)
 	struct kvm_gfn_access_change *changes;
 	int i, nr = 0, r = 0;
 
-	if (call->req_len < struct_size(req, entries, req->count))
+	if (req->count && call->req_len < struct_size(req, entries, req->count))
 		return KVMI_CALL_CLOSE;
 
 	if (req->padding1 || req->padding2)
@@ -90,16 +90,9 @@ int kvmi_page_denied(struct kvm_vcpu *vcpu, u64 gva, gpa_t gpa, u8 access)
 		.payload = &payload,
 		.payload_len = sizeof(payload),
 	};
-	unsigned long rip = kvm_rip_read(vcpu);
-	int r;
 
 	if (!kvmi_is_in_use() || !kvmi_event_active(vcpu, ev.id))
 		return KVMI_CONTINUE;
 
-	r = kvmi_raise_event(vcpu, &ev);
-
-	/* What is executed is the instruction that was told. */
-	if (r == KVMI_CONTINUE)
-		kvm_rip_write(vcpu, rip);
-	return r;
+	return kvmi_raise_insn(vcpu, &ev);
 }

@@ -14,6 +14,10 @@
  * the delivery of an event), the guest does it: the VM is open for this vCPU,
  * which is single-stepped, and no other vCPU is in guest mode until what was
  * mapped is unmapped again.
+ *
+ * Locks, outermost first: kvm->srcu, kvm->mmu_lock, the xarray's own. None of them
+ * is held while the static key is changed, while somebody is asked, or while a vCPU
+ * waits for another one to be done with its instruction.
  */
 #include <linux/kvm_host.h>
 #include <linux/srcu.h>
@@ -372,6 +376,7 @@ int __kvm_gfn_access_enter(struct kvm_vcpu *vcpu)
 	return 1;
 }
 
+/* In a fast path, with interrupts off, the VM is not open: steps do not go there. */
 void __kvm_gfn_access_insn_done(struct kvm_vcpu *vcpu)
 {
 	if (vcpu->arch.gfn_access.nr_passes)
@@ -526,9 +531,9 @@ int kvm_set_gfn_access(struct kvm *kvm,
 			static_branch_deferred_inc(&kvm_gfn_access_in_use);
 			ga->counted = true;
 		}
-		/* The store may find memory nevertheless, or fails as well. */
+		/* What has no room in the map is found out when it is stored. */
 		if (xa_reserve(&ga->map, changes[i].gfn, GFP_KERNEL_ACCOUNT))
-			r = -ENOMEM;
+			break;
 	}
 
 	scoped_guard(srcu, &kvm->srcu) {

@@ -33,10 +33,14 @@ struct kvm_gfn_access_change {
 /* Counts the VMs with restricted pages: while it is off, KVM's paths test nothing. */
 extern struct static_key_false_deferred kvm_gfn_access_in_use;
 
+static __always_inline bool kvm_gfn_access_is_used(void)
+{
+	return static_branch_unlikely(&kvm_gfn_access_in_use.key);
+}
+
 static __always_inline bool kvm_gfn_access_active(struct kvm *kvm)
 {
-	return static_branch_unlikely(&kvm_gfn_access_in_use.key) &&
-	       !xa_empty(&kvm->arch.gfn_access.map);
+	return kvm_gfn_access_is_used() && !xa_empty(&kvm->arch.gfn_access.map);
 }
 
 void kvm_gfn_access_init(struct kvm *kvm);
@@ -106,7 +110,8 @@ static __always_inline bool kvm_gfn_access_denies(struct kvm_vcpu *vcpu,
 /* The emulator begins with an instruction. */
 static __always_inline void kvm_gfn_access_begin_emulation(struct kvm_vcpu *vcpu)
 {
-	vcpu->arch.gfn_access.denied = false;
+	if (kvm_gfn_access_is_used())
+		vcpu->arch.gfn_access.denied = false;
 }
 
 /* The emulator gave up because of a page that was restricted when it looked. */
@@ -124,14 +129,14 @@ static __always_inline void kvm_gfn_access_exempt(struct kvm_vcpu *vcpu, bool ex
 /* To be called whenever an instruction is done that had accesses let through. */
 static __always_inline void kvm_gfn_access_insn_done(struct kvm_vcpu *vcpu)
 {
-	if (static_branch_unlikely(&kvm_gfn_access_in_use.key))
+	if (kvm_gfn_access_is_used())
 		__kvm_gfn_access_insn_done(vcpu);
 }
 
 /* The vCPU is about to enter guest mode. Returns like vcpu_enter_guest(). */
 static __always_inline int kvm_gfn_access_enter(struct kvm_vcpu *vcpu)
 {
-	if (static_branch_unlikely(&kvm_gfn_access_in_use.key) &&
+	if (kvm_gfn_access_is_used() &&
 	    READ_ONCE(vcpu->kvm->arch.gfn_access.open_for))
 		return __kvm_gfn_access_enter(vcpu);
 
@@ -141,7 +146,7 @@ static __always_inline int kvm_gfn_access_enter(struct kvm_vcpu *vcpu)
 /* The vCPU will not enter guest mode for a while. */
 static __always_inline void kvm_gfn_access_close(struct kvm_vcpu *vcpu)
 {
-	if (static_branch_unlikely(&kvm_gfn_access_in_use.key) &&
+	if (kvm_gfn_access_is_used() &&
 	    READ_ONCE(vcpu->kvm->arch.gfn_access.open_for) == vcpu)
 		__kvm_gfn_access_close(vcpu);
 }
@@ -150,10 +155,12 @@ static __always_inline void kvm_gfn_access_close(struct kvm_vcpu *vcpu)
 static inline void kvm_gfn_access_forget(struct kvm_vcpu *vcpu)
 {
 	vcpu->arch.gfn_access.nr_passes = 0;
+	vcpu->arch.gfn_access.denied = false;
 }
 
 #else
 
+static inline bool kvm_gfn_access_is_used(void) { return false; }
 static inline bool kvm_gfn_access_active(struct kvm *kvm) { return false; }
 static inline void kvm_gfn_access_init(struct kvm *kvm) { }
 static inline void kvm_gfn_access_exit(void) { }
