@@ -458,10 +458,11 @@ const struct command command_protect = {
 	"switched. These are attempts like any other, and what follows from blocking them is\n"
 	"an oops: look with --log first. Modules, and what VMM and devices write, are not\n"
 	"protected. A guest cannot reboot or start another kernel (kexec) meanwhile: that\n"
-	"writes where the kernel was. The kernel must have booted, unless there are symbols, and must be a\n"
-	"64-bit one. How it is found: LSTAR tells where text is; what the page tables map in\n"
-	"one piece with it, and make executable and not writable, is text; what is neither\n"
-	"executable nor writable, and not writable in the direct map of memory, is read-only\n"
-	"data, and has the words 'Linux version'. --dry-run shows it, and changes nothing.\n",
+	"writes where the kernel was. The kernel must have booted, unless there are symbols,\n"
+	"and must be a 64-bit one. How it is found: LSTAR tells where text is; what the page\n"
+	"tables map in one piece with it, and make executable and not writable, is text; what\n"
+	"is neither executable nor writable, and not writable in the direct map of memory, is\n"
+	"read-only data, and has the words 'Linux version'. --dry-run shows it, and changes\n"
+	"nothing.\n",
 	.run = run,
 };

@@ -18,10 +18,14 @@
 
 #define ENTRIES		512
 
+/* 32 GiB in small pages; tables that point to each other would take for ever. */
+#define MAX_TABLES	16384
+
 /**
  * struct walk - a walk under way
  * @conn: the connection
  * @nx: there is execute-disable
+ * @tables: how many were read
  * @from: where it begins
  * @last: the last byte
  * @visit: called for each mapping
@@ -30,6 +34,7 @@
 struct walk {
 	struct kvmi_conn *conn;
 	bool nx;
+	unsigned int tables;
 	__u64 from;
 	__u64 last;
 	int (*visit)(void *arg, const struct kvmi_mapping *mapping);
@@ -57,6 +62,10 @@ static int walk_table(struct walk *walk, __u64 table, int level, __u64 base, boo
 	unsigned int i, shift = 12 + 9 * (level - 1);
 	__u64 entries[ENTRIES];
 	int r;
+
+	if (++walk->tables > MAX_TABLES)
+		return kvmi_fail(walk->conn, E2BIG, KVMI_FAILURE_OTHER,
+				 "more than %u page tables", MAX_TABLES);
 
 	r = kvmi_read_physical(walk->conn, table, entries, sizeof(entries));
 	/* The guest may have any rubbish in its tables. */
@@ -95,8 +104,9 @@ static int walk_table(struct walk *walk, __u64 table, int level, __u64 base, boo
  *
  * The guest may change its tables meanwhile, unless it is paused.
  *
- * Return: 0, what @visit returned, -EINVAL: the vCPU is not in 64-bit mode, or
- * another negative errno
+ * Return: 0, what @visit returned, -EINVAL: the vCPU is not in 64-bit mode,
+ * -E2BIG: there are more than 16384 page tables for the range, or another
+ * negative errno
  */
 int kvmi_walk(struct kvmi_conn *conn, const struct kvm_sregs *sregs, __u64 from, __u64 last,
 	      int (*visit)(void *arg, const struct kvmi_mapping *mapping), void *arg)

@@ -126,6 +126,21 @@ static void map_direct(void)
 	map(root, base + KERNEL_SIZE, gpa + KERNEL_SIZE, 0x5000, NX | constant);
 }
 
+/* Each entry of a table has the same next one, and the last is empty. */
+static void map_maze(void)
+{
+	unsigned int table = guest.root, next, i, entries = 256;
+	int level;
+
+	for (level = guest.how->levels; level > 1; level--) {
+		next = new_table();
+		for (i = 0; i < entries; i++)
+			guest.tables[table][i] = table_gpa(next) | PRESENT | WRITE | OTHER;
+		table = next;
+		entries = 512;
+	}
+}
+
 /* The two halves are beside each other, the kernel's is the even one. */
 void kernel_build(const struct fake_kernel *how)
 {
@@ -143,6 +158,8 @@ void kernel_build(const struct fake_kernel *how)
 		user = new_table();
 	}
 	map_image(guest.root, true);
+	if (how->maze)
+		map_maze();
 	if (!how->no_direct)
 		map_direct();
 	/* As without PCID: text and read-only data are there, too. */

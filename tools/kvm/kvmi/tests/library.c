@@ -665,6 +665,19 @@ static void test_walk(void)
 			  "not in 64-bit mode");
 		disconnect(conn, pid, "walk");
 	}
+
+	kernel.levels = 4;
+	kernel.maze = true;
+	conn = connect_fake(&fake, &pid);
+	is_number(kvmi_get_registers(conn, 0, &state, NULL, 0), 0, "a maze of page tables");
+	walk = (struct walk){ 0 };
+	is_number(kvmi_walk(conn, &state.sregs, 0, 0x7fffffffffff, see, &walk), -E2BIG,
+		  "it takes too long");
+	is_number(walk.nr, 0, "and maps nothing");
+	is_number(kvmi_walk(conn, &state.sregs, FAKE_KERNEL, FAKE_KERNEL, see, &walk), 0,
+		  "another range does not go through it");
+	is_number(walk.nr, 1, "and is mapped");
+	disconnect(conn, pid, "maze");
 }
 
 static void test_memory(void)

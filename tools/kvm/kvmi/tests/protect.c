@@ -15,7 +15,7 @@
 #define WRITES		KVMI_PAGE_ACCESS_W
 #define EXECUTES	KVMI_PAGE_ACCESS_X
 
-static char map_path[32];
+static char map_path[32] = "/tmp/kvmi-map-XXXXXX";
 
 /* A System.map; @skip: a symbol that it lacks */
 static void write_map(const char *skip)
@@ -315,10 +315,8 @@ static void test_cannot(void)
 
 void test_protect(void)
 {
-	int fd;
+	int fd = mkstemp(map_path);
 
-	strcpy(map_path, "/tmp/kvmi-map-XXXXXX");
-	fd = mkstemp(map_path);
 	if (fd < 0)
 		exit(2);
 	close(fd);

@@ -90,6 +90,7 @@ struct fake_guest {
  * @elsewhere: LSTAR is not where Linux has its kernel
  * @unmapped: LSTAR is where nothing is mapped
  * @symbols: what is to be protected is what the symbols say
+ * @maze: all addresses of the lower half lead through the same few tables
  */
 struct fake_kernel {
 	int levels;
@@ -106,6 +107,7 @@ struct fake_kernel {
 	bool elsewhere;
 	bool unmapped;
 	bool symbols;
+	bool maze;
 };
 
 /**

@@ -252,7 +252,7 @@ static void test_disassemble(void)
 	is_number(disassemble(8, 0, NULL, 0, text, sizeof(text)), 0, "none");
 }
 
-static char symbols_path[32];
+static char symbols_path[32] = "/tmp/kvmi-symbols-XXXXXX";
 
 static int load(const void *data, size_t size, struct symbols *symbols)
 {
@@ -379,10 +379,8 @@ static void test_elf(void)
 
 static void test_symbols(void)
 {
-	int fd;
+	int fd = mkstemp(symbols_path);
 
-	strcpy(symbols_path, "/tmp/kvmi-symbols-XXXXXX");
-	fd = mkstemp(symbols_path);
 	if (fd < 0)
 		exit(2);
 	close(fd);
