@@ -122,9 +122,13 @@ static void l1_code(void *nested)
 	GUEST_DONE();
 }
 
-static bool has_nested(void)
+/* Why the tests cannot run here, those with breakpoints among them; or NULL */
+static const char *nested_lacks(bool int3)
 {
-	return kvm_cpu_has(X86_FEATURE_SVM) || kvm_cpu_has(X86_FEATURE_VMX);
+	if (!kvm_cpu_has(X86_FEATURE_SVM) && !kvm_cpu_has(X86_FEATURE_VMX))
+		return "KVM gives no virtualization to guests on this host";
+
+	return int3 ? kvmi_int3_lacks(true) : NULL;
 }
 
 static u64 *guest_var(struct kvm_vm *vm, u64 *var)
@@ -163,23 +167,6 @@ static void want_all(struct kvmi_tool *tool, u8 enable)
 	TEST_ASSERT_EQ(kvmi_control_msr(tool, 0, MSR_IA32_SYSENTER_EIP, enable), 0);
 }
 
-static void let_pass(struct kvmi_tool *tool, const struct kvmi_ev *ev)
-{
-	const struct kvmi_vcpu_event_msr *msr = (void *)ev->payload;
-	const struct kvmi_vcpu_event_cr *cr = (void *)ev->payload;
-
-	switch (ev->event.event) {
-	case KVMI_VCPU_EVENT_CR:
-		kvmi_reply_value(tool, ev, cr->new_value);
-		break;
-	case KVMI_VCPU_EVENT_MSR:
-		kvmi_reply_value(tool, ev, msr->new_value);
-		break;
-	default:
-		kvmi_reply(tool, ev, KVMI_EVENT_ACTION_CONTINUE);
-	}
-}
-
 /* Answer all events until L2 has arrived so often, or the guest is done: how many. */
 static int watch(struct kvmi_tool *tool, struct kvmi_runner *runner, u64 arrivals)
 {
@@ -197,7 +184,7 @@ static int watch(struct kvmi_tool *tool, struct kvmi_runner *runner, u64 arrival
 		TEST_ASSERT(READ_ONCE(*where) != IN_L2, "Event %u came from L2",
 			    ev.event.event);
 		events += READ_ONCE(*where) == IN_L1;
-		let_pass(tool, &ev);
+		kvmi_let_pass(tool, &ev);
 	}
 }
 
@@ -249,8 +236,10 @@ static void check_int3s(struct kvm_vm *vm)
 
 TEST_F(kvmi_nested, events_are_for_l1)
 {
-	if (!has_nested())
-		SKIP(return, "KVM gives no virtualization to guests on this host");
+	const char *lacks = nested_lacks(false);
+
+	if (lacks)
+		SKIP(return, "%s", lacks);
 
 	set_l1(self->vm, self->vcpu[0], false);
 	test_events_are_for_l1(self->tool, self->vcpu[0], ALL_EVENTS);
@@ -258,10 +247,8 @@ TEST_F(kvmi_nested, events_are_for_l1)
 
 TEST_F(kvmi_nested, breakpoints_are_for_l1)
 {
-	const char *lacks = kvmi_int3_lacks(true);
+	const char *lacks = nested_lacks(true);
 
-	if (!has_nested())
-		SKIP(return, "KVM gives no virtualization to guests on this host");
 	if (lacks)
 		SKIP(return, "%s", lacks);
 
@@ -272,8 +259,10 @@ TEST_F(kvmi_nested, breakpoints_are_for_l1)
 
 TEST_F(kvmi_nested, switched_in_l2)
 {
-	if (!has_nested())
-		SKIP(return, "KVM gives no virtualization to guests on this host");
+	const char *lacks = nested_lacks(false);
+
+	if (lacks)
+		SKIP(return, "%s", lacks);
 
 	set_l1(self->vm, self->vcpu[0], false);
 	test_switched_in_l2(self->tool, self->vcpu[0], ALL_EVENTS);
@@ -281,10 +270,8 @@ TEST_F(kvmi_nested, switched_in_l2)
 
 TEST_F(kvmi_nested, breakpoints_switched_in_l2)
 {
-	const char *lacks = kvmi_int3_lacks(true);
+	const char *lacks = nested_lacks(true);
 
-	if (!has_nested())
-		SKIP(return, "KVM gives no virtualization to guests on this host");
 	if (lacks)
 		SKIP(return, "%s", lacks);
 

@@ -231,17 +231,48 @@ static bool mask_is_legal(struct kvmi_tool *tool, const struct kvmi_page *page, 
 	return !err;
 }
 
-static bool can_emulate(const struct kind *kind)
+/* One access under @mask, from its beginning to just before its end */
+typedef void (*during_access)(struct kvmi_tool *tool, struct kvm_vcpu *vcpu,
+			      const struct kind *kind, const struct kvmi_page *page, u8 mask);
+
+/* The guest has what it would have without a tool, and the next one finds the same. */
+static void check_access(struct kvmi_tool *tool, struct kvm_vcpu *vcpu, const struct kind *kind,
+			 const struct kvmi_page *page, u8 mask, during_access during)
 {
-	return !kind->emulated || is_forced_emulation_enabled;
+	kvmi_call_begin(vcpu, kind->fn, page->gva + kind->offset, kind->arg);
+	if (during)
+		during(tool, vcpu, kind, page, mask);
+	TEST_ASSERT_EQ(kvmi_call_end(vcpu), kind->ret);
+	TEST_ASSERT_EQ(*page->value, kind->after);
+	*page->value = OLD_VALUE;
 }
 
-/*
- * Events until the access is done: each is about something that the mask lacks
- * and the access needs. Returns how many there were.
- */
-static int pass_all(struct kvmi_tool *tool, struct kvm_vcpu *vcpu, const struct kind *kind,
-		    const struct kvmi_page *page, u8 mask)
+/* All kinds of access under all masks; @denied: only where something is missing */
+static void check_all(struct kvmi_tool *tool, struct kvm_vcpu *vcpu, const struct kvmi_page *page,
+		      bool denied, during_access during)
+{
+	int i, j;
+
+	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
+		const struct kind *kind = &kinds[i];
+
+		if (kind->emulated && !is_forced_emulation_enabled)
+			continue;
+		for (j = 0; j < ARRAY_SIZE(masks); j++) {
+			if ((denied && !(kind->needs & ~masks[j])) ||
+			    !mask_is_legal(tool, page, masks[j]))
+				continue;
+			check_access(tool, vcpu, kind, page, masks[j], during);
+		}
+		kvmi_restrict(tool, page, RWX);
+		check_access(tool, vcpu, kind, page, RWX, NULL);
+		kvmi_expect_quiet(tool);
+	}
+}
+
+/* Each event is about something that the mask lacks and the access needs. */
+static void pass_all(struct kvmi_tool *tool, struct kvm_vcpu *vcpu, const struct kind *kind,
+		     const struct kvmi_page *page, u8 mask)
 {
 	u8 missing = kind->needs & ~mask, seen = 0;
 	struct kvmi_vcpu_event_pf *pf;
@@ -268,89 +299,50 @@ static int pass_all(struct kvmi_tool *tool, struct kvm_vcpu *vcpu, const struct 
 		nr++;
 		kvmi_reply(tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
 	}
-
-	return nr;
+	pr_debug("%s, mask %u: %d events\n", kind->name, mask, nr);
+	TEST_ASSERT(!nr == !missing, "%s, mask %u: %d events", kind->name, mask, nr);
 }
 
 TEST_F(kvmi_page_access, pass)
 {
-	struct kvm_vcpu *vcpu = self->vcpu[0];
 	struct kvmi_runner runner;
 	struct kvmi_page page;
-	u64 ret;
-	int i, j, nr;
 
 	alloc_page(self->vm, &page);
-	kvmi_start_agent(&runner, vcpu);
+	kvmi_start_agent(&runner, self->vcpu[0]);
 	kvmi_enable_pf(self->tool, 0);
-
-	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
-		const struct kind *kind = &kinds[i];
-
-		if (!can_emulate(kind))
-			continue;
-		for (j = 0; j < ARRAY_SIZE(masks); j++) {
-			if (!mask_is_legal(self->tool, &page, masks[j]))
-				continue;
-			kvmi_call_begin(vcpu, kind->fn, page.gva + kind->offset, kind->arg);
-			nr = pass_all(self->tool, vcpu, kind, &page, masks[j]);
-			ret = kvmi_call_end(vcpu);
-			pr_debug("%s, mask %u: %d events\n", kind->name, masks[j], nr);
-			TEST_ASSERT(!nr == !(kind->needs & ~masks[j]),
-				    "%s, mask %u: %d events", kind->name, masks[j], nr);
-			TEST_ASSERT_EQ(ret, kind->ret);
-			TEST_ASSERT_EQ(*page.value, kind->after);
-			*page.value = OLD_VALUE;
-		}
-		kvmi_restrict(self->tool, &page, RWX);
-		TEST_ASSERT_EQ(kvmi_call(vcpu, kind->fn, page.gva + kind->offset, kind->arg),
-			       kind->ret);
-		TEST_ASSERT_EQ(*page.value, kind->after);
-		*page.value = OLD_VALUE;
-		kvmi_expect_quiet(self->tool);
-	}
+	check_all(self->tool, self->vcpu[0], &page, false, pass_all);
 	kvmi_stop(&runner);
 }
 
 /* RETRY: the same again, until the tool has lifted the restriction. */
+static void retry_and_lift(struct kvmi_tool *tool, struct kvm_vcpu *vcpu, const struct kind *kind,
+			   const struct kvmi_page *page, u8 mask)
+{
+	struct kvmi_vcpu_event_pf *pf;
+	struct kvmi_ev ev;
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		kvmi_expect_event(tool, 0, KVMI_VCPU_EVENT_PF, &ev);
+		pf = (void *)ev.payload;
+		TEST_ASSERT_EQ(pf->gpa, page->gpa + kind->offset);
+		TEST_ASSERT_EQ(*page->value, OLD_VALUE);
+		if (i == 2)
+			kvmi_restrict(tool, page, RWX);
+		kvmi_reply(tool, &ev, KVMI_EVENT_ACTION_RETRY);
+	}
+}
+
 TEST_F(kvmi_page_access, retry)
 {
-	struct kvm_vcpu *vcpu = self->vcpu[0];
-	struct kvmi_vcpu_event_pf *pf;
 	struct kvmi_runner runner;
 	struct kvmi_page page;
-	struct kvmi_ev ev;
-	int i, j, k;
 
 	alloc_page(self->vm, &page);
-	kvmi_start_agent(&runner, vcpu);
+	kvmi_start_agent(&runner, self->vcpu[0]);
 	kvmi_enable_pf(self->tool, 0);
-
-	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
-		const struct kind *kind = &kinds[i];
-
-		if (!can_emulate(kind))
-			continue;
-		for (j = 0; j < ARRAY_SIZE(masks); j++) {
-			if (!(kind->needs & ~masks[j]) ||
-			    !mask_is_legal(self->tool, &page, masks[j]))
-				continue;
-			kvmi_call_begin(vcpu, kind->fn, page.gva + kind->offset, kind->arg);
-			for (k = 0; k < 3; k++) {
-				kvmi_expect_event(self->tool, 0, KVMI_VCPU_EVENT_PF, &ev);
-				pf = (void *)ev.payload;
-				TEST_ASSERT_EQ(pf->gpa, page.gpa + kind->offset);
-				TEST_ASSERT_EQ(*page.value, OLD_VALUE);
-				if (k == 2)
-					kvmi_restrict(self->tool, &page, RWX);
-				kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_RETRY);
-			}
-			TEST_ASSERT_EQ(kvmi_call_end(vcpu), kind->ret);
-			TEST_ASSERT_EQ(*page.value, kind->after);
-			*page.value = OLD_VALUE;
-			kvmi_expect_quiet(self->tool);
-		}
-	}
+	check_all(self->tool, self->vcpu[0], &page, true, retry_and_lift);
 	kvmi_stop(&runner);
 }
 
@@ -360,59 +352,44 @@ TEST_F(kvmi_page_access, without_events)
 	struct kvm_vcpu *vcpu = self->vcpu[0];
 	struct kvmi_runner runner;
 	struct kvmi_page page;
-	int i, j;
+	struct kvmi_ev ev;
 
 	alloc_page(self->vm, &page);
 	kvmi_start_agent(&runner, vcpu);
+	check_all(self->tool, vcpu, &page, false, NULL);
 
-	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
-		const struct kind *kind = &kinds[i];
-
-		if (!can_emulate(kind))
-			continue;
-		for (j = 0; j < ARRAY_SIZE(masks); j++) {
-			if (!mask_is_legal(self->tool, &page, masks[j]))
-				continue;
-			TEST_ASSERT_EQ(kvmi_call(vcpu, kind->fn, page.gva + kind->offset,
-						 kind->arg), kind->ret);
-			TEST_ASSERT_EQ(*page.value, kind->after);
-			*page.value = OLD_VALUE;
-		}
-	}
+	/* The restrictions were in force: with the event enabled there is one. */
+	kvmi_restrict(self->tool, &page, R | X);
+	TEST_ASSERT_EQ(kvmi_call(vcpu, kvmi_guest_store, page.gva + OFFSET, OLD_VALUE), OLD_VALUE);
 	kvmi_expect_quiet(self->tool);
+	kvmi_enable_pf(self->tool, 0);
+	kvmi_call_begin(vcpu, kvmi_guest_store, page.gva + OFFSET, NEW_VALUE);
+	kvmi_expect_pf(self->tool, 0, page.gva + OFFSET, page.gpa + OFFSET, W, &ev);
+	kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+	TEST_ASSERT_EQ(kvmi_call_end(vcpu), NEW_VALUE);
 	kvmi_stop(&runner);
 }
 
 /* CONTINUE, when the last restriction of the VM was lifted meanwhile. */
+static void lift_and_pass(struct kvmi_tool *tool, struct kvm_vcpu *vcpu, const struct kind *kind,
+			  const struct kvmi_page *page, u8 mask)
+{
+	struct kvmi_ev ev;
+
+	kvmi_expect_event(tool, 0, KVMI_VCPU_EVENT_PF, &ev);
+	kvmi_restrict(tool, page, RWX);
+	kvmi_reply(tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+}
+
 TEST_F(kvmi_page_access, lifted)
 {
-	struct kvm_vcpu *vcpu = self->vcpu[0];
 	struct kvmi_runner runner;
 	struct kvmi_page page;
-	struct kvmi_ev ev;
-	int i, j;
 
 	alloc_page(self->vm, &page);
-	kvmi_start_agent(&runner, vcpu);
+	kvmi_start_agent(&runner, self->vcpu[0]);
 	kvmi_enable_pf(self->tool, 0);
-
-	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
-		const struct kind *kind = &kinds[i];
-
-		if (!can_emulate(kind))
-			continue;
-		for (j = 0; j < 3; j++) {
-			kvmi_restrict(self->tool, &page, 0);
-			kvmi_call_begin(vcpu, kind->fn, page.gva + kind->offset, kind->arg);
-			kvmi_expect_event(self->tool, 0, KVMI_VCPU_EVENT_PF, &ev);
-			kvmi_restrict(self->tool, &page, RWX);
-			kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
-			TEST_ASSERT_EQ(kvmi_call_end(vcpu), kind->ret);
-			TEST_ASSERT_EQ(*page.value, kind->after);
-			*page.value = OLD_VALUE;
-			kvmi_expect_quiet(self->tool);
-		}
-	}
+	check_all(self->tool, self->vcpu[0], &page, true, lift_and_pass);
 	kvmi_stop(&runner);
 }
 

@@ -129,6 +129,9 @@ void kvmi_reply_data(struct kvmi_tool *tool, const struct kvmi_ev *ev,
 		     u8 action, const void *data, size_t len);
 void kvmi_reply_value(struct kvmi_tool *tool, const struct kvmi_ev *ev,
 		      u64 new_val);
+
+/* What the guest wanted happens: CONTINUE, with the value that it writes. */
+void kvmi_let_pass(struct kvmi_tool *tool, const struct kvmi_ev *ev);
 void kvmi_expect_payload(const struct kvmi_ev *ev, size_t size);
 
 /* A thread that runs a vCPU until the guest says UCALL_DONE. */

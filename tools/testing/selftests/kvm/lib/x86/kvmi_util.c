@@ -624,6 +624,23 @@ void kvmi_reply_value(struct kvmi_tool *tool, const struct kvmi_ev *ev,
 			sizeof(new_val));
 }
 
+void kvmi_let_pass(struct kvmi_tool *tool, const struct kvmi_ev *ev)
+{
+	const struct kvmi_vcpu_event_msr *msr = (void *)ev->payload;
+	const struct kvmi_vcpu_event_cr *cr = (void *)ev->payload;
+
+	switch (ev->event.event) {
+	case KVMI_VCPU_EVENT_CR:
+		kvmi_reply_value(tool, ev, cr->new_value);
+		break;
+	case KVMI_VCPU_EVENT_MSR:
+		kvmi_reply_value(tool, ev, msr->new_value);
+		break;
+	default:
+		kvmi_reply(tool, ev, KVMI_EVENT_ACTION_CONTINUE);
+	}
+}
+
 void kvmi_expect_payload(const struct kvmi_ev *ev, size_t size)
 {
 	TEST_ASSERT(ev->hdr.size == KVMI_EVENT_SIZE + size,
