@@ -36,10 +36,11 @@ void kvmi_destroy_vcpu(struct kvm_vcpu *vcpu);
 int kvmi_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp);
 int kvmi_refuse_vm(struct kvm *kvm);
 
-/* True for the one VM ioctl that is meant for a process other than the VMM. */
+/* True for the VM ioctls that a process other than the VMM may use. */
 static inline bool kvmi_is_foreign_ioctl(unsigned int ioctl)
 {
-	return ioctl == KVM_INTROSPECTION_ATTACH;
+	return ioctl == KVM_INTROSPECTION_ATTACH ||
+	       ioctl == KVM_INTROSPECTION_DEADLINE;
 }
 
 int kvmi_handle_requests(struct kvm_vcpu *vcpu);

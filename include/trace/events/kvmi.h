@@ -170,6 +170,26 @@ TRACE_EVENT(kvmi_action,
 		      kvmi_action_name(__entry->action))
 );
 
+TRACE_EVENT(kvmi_deadline,
+	    TP_PROTO(struct kvm_vcpu *vcpu, u16 event, u32 seq, unsigned int missed),
+	    TP_ARGS(vcpu, event, seq, missed),
+
+	    TP_STRUCT__entry(__field(int, vcpu)
+			     __field(u16, event)
+			     __field(u32, seq)
+			     __field(unsigned int, missed)
+	    ),
+
+	    TP_fast_assign(__entry->vcpu = vcpu->vcpu_idx;
+			   __entry->event = event;
+			   __entry->seq = seq;
+			   __entry->missed = missed;
+	    ),
+
+	    TP_printk("vcpu %d event %s seq %u missed %u", __entry->vcpu,
+		      kvmi_event_name(__entry->event), __entry->seq, __entry->missed)
+);
+
 #endif /* _TRACE_KVMI_H */
 
 #include <trace/define_trace.h>

@@ -14,6 +14,7 @@
 #include <linux/nospec.h>
 #include <linux/sched/signal.h>
 
+#include "deadline.h"
 #include "event.h"
 #include "socket.h"
 #include "vcpu.h"
@@ -196,11 +197,16 @@ bool kvmi_event_active(struct kvm_vcpu *vcpu, u8 event)
 
 /*
  * Apply what the tool said; returns like kvmi_raise_event(). The registers
- * come first, whatever the event has to change is done on top of them.
+ * come first, whatever the event has to change is done on top of them. @reply,
+ * if the caller wants it, keeps the guest's own value if the tool gave none.
  */
-static int kvmi_apply(struct kvm_vcpu *vcpu, const struct kvmi_verdict *verdict)
+static int kvmi_apply(struct kvm_vcpu *vcpu, const struct kvmi_verdict *verdict,
+		      u64 *reply)
 {
 	struct kvm_run *run = vcpu->run;
+
+	if (reply && !verdict->missed)
+		*reply = verdict->reply;
 
 	if (verdict->set_regs)
 		kvmi_arch_set_registers(vcpu, &verdict->regs);
@@ -222,8 +228,9 @@ static int kvmi_apply(struct kvm_vcpu *vcpu, const struct kvmi_verdict *verdict)
  * Wait for the reply to the event in kvi->msg.
  *
  * What wakes the vCPU: the reply, a job, being chosen to read the socket, the
- * end of the connection (UNHOOK, either side closing it, SIGKILL of the tool,
- * a broken rule), and any signal, SIGKILL included. A VMM that wants the vCPU
+ * deadline and a change of it, the end of the connection (UNHOOK, either side
+ * closing it, SIGKILL of the tool, a broken rule), and any signal, SIGKILL
+ * included. A VMM that wants the vCPU
  * back at once (immediate_exit, while I/O is completed) does not wait at all.
  *
  * What is held: nothing but the vCPU itself (vcpu->mutex of KVM_RUN, as in a
@@ -238,7 +245,8 @@ static int kvmi_wait(struct kvmi_vcpu *kvi)
 {
 	struct kvm_introspection *kvmi = kvi->kvmi;
 	struct kvm_vcpu *vcpu = kvi->vcpu;
-	bool done;
+	bool done, received;
+	long left;
 	int r = 1;
 
 	spin_lock_irq(&kvmi->lock);
@@ -249,8 +257,7 @@ static int kvmi_wait(struct kvmi_vcpu *kvi)
 	for (;;) {
 		set_current_state(TASK_INTERRUPTIBLE);
 
-		/* Pairs with kvmi_take_event_reply(). */
-		done = smp_load_acquire(&kvi->state) != KVMI_EVENT_SENT ||
+		done = READ_ONCE(kvi->state) != KVMI_EVENT_SENT ||
 		       kvmi_is_dead(kvmi);
 
 		/* Commands that came before the reply are carried out before. */
@@ -273,14 +280,19 @@ static int kvmi_wait(struct kvmi_vcpu *kvi)
 			break;
 		}
 
-		if (!list_empty(&kvi->jobs)) {
+		left = kvmi_time_left(kvi);
+		if ((done || left) && !list_empty(&kvi->jobs)) {
 			__set_current_state(TASK_RUNNING);
-			kvmi_run_jobs(kvi);
+			kvmi_run_next_job(kvi);
 			continue;
 		}
 
-		if (!kvmi_try_receive(kvmi, kvi))
-			schedule();
+		/* A reply that came in time counts, although nobody has read it. */
+		received = kvmi_try_receive(kvmi, kvi);
+		if (!left && READ_ONCE(kvi->state) == KVMI_EVENT_SENT)
+			break;
+		if (!received)
+			schedule_timeout(left);
 	}
 	__set_current_state(TASK_RUNNING);
 
@@ -298,20 +310,31 @@ static int kvmi_wait(struct kvmi_vcpu *kvi)
 }
 
 /*
- * The event is no longer outstanding. Returns true and the verdict if the tool
- * gave one.
+ * The event is no longer outstanding: if the reply comes after this, it is one to
+ * nothing. Returns true and the verdict if the tool gave one, or has missed the
+ * deadline; false if the connection has ended.
  */
 static bool kvmi_end_event(struct kvmi_vcpu *kvi, struct kvmi_verdict *verdict)
 {
-	/* If the reply comes after this, it is one to nothing. */
-	bool replied = xchg(&kvi->state, KVMI_EVENT_NONE) == KVMI_EVENT_REPLIED;
+	bool decided = true;
 
-	if (replied)
+	guard(spinlock)(&kvi->lock);
+
+	if (kvi->state == KVMI_EVENT_REPLIED) {
 		*verdict = kvi->verdict;
-	else
+	} else if (kvmi_is_dead(kvi->kvmi)) {
 		++kvi->vcpu->stat.introspection_lost;
+		decided = false;
+	} else {
+		kvmi_miss_deadline(kvi);
+		*verdict = (struct kvmi_verdict) {
+			.action = KVMI_EVENT_ACTION_CONTINUE,
+			.missed = true,
+		};
+	}
+	WRITE_ONCE(kvi->state, KVMI_EVENT_NONE);
 
-	return replied;
+	return decided;
 }
 
 static void kvmi_fill_event(struct kvmi_vcpu *kvi, const struct kvmi_event *ev)
@@ -344,6 +367,7 @@ static int kvmi_send_event(struct kvmi_vcpu *kvi)
 	mutex_lock(&kvmi->tx.lock);
 
 	msg->hdr.seq = kvmi->tx.event_seq + 1;
+	kvi->sent = jiffies;
 	/*
 	 * The reply may come before kvmi_send_locked() returns: what it is
 	 * compared with is stored before the state.
@@ -382,9 +406,7 @@ static int kvmi_send_and_wait(struct kvmi_vcpu *kvi, u64 *reply)
 	if (!kvmi_end_event(kvi, &verdict))
 		return KVMI_CONTINUE;
 
-	if (reply)
-		*reply = verdict.reply;
-	return kvmi_apply(kvi->vcpu, &verdict);
+	return kvmi_apply(kvi->vcpu, &verdict, reply);
 }
 
 /* The vCPU is as the tool saw it in an event. */
@@ -436,10 +458,8 @@ int kvmi_raise_event(struct kvm_vcpu *vcpu, struct kvmi_event *ev)
 
 	if (kvi->kept) {
 		kvi->kept = false;
-		if (kvmi_kept_matches(kvi, ev)) {
-			ev->reply = kvi->kept_verdict.reply;
-			return kvmi_apply(vcpu, &kvi->kept_verdict);
-		}
+		if (kvmi_kept_matches(kvi, ev))
+			return kvmi_apply(vcpu, &kvi->kept_verdict, &ev->reply);
 	}
 
 	/* kvmi_handle_requests() does not let a vCPU run that owes one. */
@@ -520,7 +540,7 @@ int kvmi_resume_event(struct kvmi_vcpu *kvi)
 		return 1;
 	}
 
-	r = kvmi_apply(kvi->vcpu, &verdict);
+	r = kvmi_apply(kvi->vcpu, &verdict, NULL);
 
 	return r > 0 ? 1 : r;
 }
@@ -532,7 +552,8 @@ int kvmi_resume_event(struct kvmi_vcpu *kvi)
  *	  kvmi_vcpu_event_reply, reply data
  * @size: bytes at @data
  *
- * Return: false if this is no reply to an event that waits for one
+ * Return: false if this is no reply to an event that waits for one, or did
+ * until its deadline
  */
 bool kvmi_take_event_reply(struct kvm_introspection *kvmi, const void *data,
 			   size_t size)
@@ -554,27 +575,29 @@ bool kvmi_take_event_reply(struct kvm_introspection *kvmi, const void *data,
 	if (!kvi)
 		return false;
 
-	/* Pairs with kvmi_send_event(). */
-	if (smp_load_acquire(&kvi->state) != KVMI_EVENT_SENT ||
-	    msg->seq != kvi->msg.hdr.seq ||
-	    reply->event != kvi->msg.event.event)
-		return false;
+	/* The vCPU does not end its event meanwhile. */
+	scoped_guard(spinlock, &kvi->lock) {
+		/* Pairs with kvmi_send_event(). */
+		if (smp_load_acquire(&kvi->state) != KVMI_EVENT_SENT ||
+		    msg->seq != kvi->msg.hdr.seq)
+			return kvmi_is_late_reply(kvi, msg->seq);
 
-	type = kvmi_find_event(reply->event);
-	if (!type || len > type->reply_len || reply->action >= BITS_PER_BYTE ||
-	    !(type->actions & BIT(reply->action)))
-		return false;
+		type = kvmi_find_event(kvi->msg.event.event);
+		if (reply->event != kvi->msg.event.event || len > type->reply_len ||
+		    reply->action >= BITS_PER_BYTE ||
+		    !(type->actions & BIT(reply->action)))
+			return false;
+
+		kvi->verdict.action = reply->action;
+		kvi->verdict.reply = 0;
+		memcpy(&kvi->verdict.reply, reply + 1, len);
+		WRITE_ONCE(kvi->state, KVMI_EVENT_REPLIED);
+	}
 
 	trace_kvmi_action(kvi->vcpu, reply->event, msg->seq, reply->action);
 
-	kvi->verdict.action = reply->action;
-	kvi->verdict.reply = 0;
-	memcpy(&kvi->verdict.reply, reply + 1, len);
-
-	/* The vCPU goes on without a reply if the connection is dying. */
-	if (cmpxchg_release(&kvi->state, KVMI_EVENT_SENT,
-			    KVMI_EVENT_REPLIED) != KVMI_EVENT_SENT)
-		return false;
+	if (atomic_read(&kvmi->missed))
+		atomic_set(&kvmi->missed, 0);
 	kvmi_notify_vcpu(kvi);
 
 	return true;

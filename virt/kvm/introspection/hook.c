@@ -25,6 +25,7 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
+#include "deadline.h"
 #include "dispatch.h"
 #include "event.h"
 #include "socket.h"
@@ -83,6 +84,17 @@ void kvmi_put(struct kvm_introspection *kvmi)
 		kvmi_free(kvmi);
 }
 
+/* There is something new for all vCPUs that wait for a reply. */
+void kvmi_wake_waiting_vcpus(struct kvm_introspection *kvmi)
+{
+	struct kvmi_vcpu *kvi;
+
+	spin_lock_irq(&kvmi->lock);
+	list_for_each_entry(kvi, &kvmi->waiting, waiting)
+		wake_up_process(kvi->task);
+	spin_unlock_irq(&kvmi->lock);
+}
+
 /**
  * kvmi_disconnect - end a connection
  * @kvmi: the connection
@@ -92,16 +104,11 @@ void kvmi_put(struct kvm_introspection *kvmi)
  */
 void kvmi_disconnect(struct kvm_introspection *kvmi)
 {
-	struct kvmi_vcpu *kvi;
-
 	if (test_and_set_bit(KVMI_DEAD, &kvmi->flags))
 		return;
 
-	spin_lock_irq(&kvmi->lock);
-	list_for_each_entry(kvi, &kvmi->waiting, waiting)
-		wake_up_process(kvi->task);
+	kvmi_wake_waiting_vcpus(kvmi);
 	wake_up_process(kvmi->receiver);
-	spin_unlock_irq(&kvmi->lock);
 }
 
 /*
@@ -408,6 +415,25 @@ static int kvmi_ioctl_event(struct kvm *kvm, void __user *argp)
 	return 0;
 }
 
+static int kvmi_ioctl_deadline(struct kvm *kvm, void __user *argp)
+{
+	struct kvm_introspection_deadline deadline;
+	struct kvm_introspection *kvmi;
+
+	if (copy_from_user(&deadline, argp, sizeof(deadline)))
+		return -EFAULT;
+
+	kvmi = kvmi_hooked(kvm);
+	if (!kvmi)
+		return -EFAULT;
+
+	/* What the VMM hooked is for the VMM to decide about. */
+	if (kvm->mm != current->mm && !kvmi->attached)
+		return -EPERM;
+
+	return kvmi_set_deadline(kvmi, &deadline);
+}
+
 static int kvmi_ioctl_preunhook(struct kvm *kvm)
 {
 	struct kvm_introspection *kvmi = kvmi_hooked(kvm);
@@ -447,6 +473,8 @@ int kvmi_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp)
 		return kvmi_ioctl_event(kvm, argp);
 	case KVM_INTROSPECTION_PREUNHOOK:
 		return kvmi_ioctl_preunhook(kvm);
+	case KVM_INTROSPECTION_DEADLINE:
+		return kvmi_ioctl_deadline(kvm, argp);
 	default:
 		return -ENOTTY;
 	}

@@ -14,7 +14,7 @@
  *	kvmi->rx.lock			reading the socket, carrying out commands
  *	kvm->srcu			vcpu->introspection
  *	kvmi->tx.lock			writing the socket
- *	kvmi_vcpu.lock			the job list
+ *	kvmi_vcpu.lock			the job list, replies to events
  *	kvmi->lock			who waits (taken from the socket's wakeups)
  *
  * Nothing of this is held while a vCPU waits for the tool.
@@ -82,6 +82,9 @@ struct kvmi_tx {
  * @sock_wait: entry in the wait queue of @sock
  * @rx: reading side
  * @tx: writing side
+ * @deadline: for replies to events, in jiffies; 0: none
+ * @max_missed: the connection ends with so many missed deadlines; 0: never
+ * @missed: deadlines that were missed since the last reply
  * @lock: protects @waiting; taken with interrupts off
  * @waiting: vCPUs that wait for a reply, longest first (kvmi_vcpu.waiting)
  * @vcpus: all struct kvmi_vcpu; protected by kvm->lock
@@ -105,6 +108,10 @@ struct kvm_introspection {
 	struct kvmi_rx rx;
 	struct kvmi_tx tx;
 
+	unsigned long deadline;
+	unsigned int max_missed;
+	atomic_t missed;
+
 	spinlock_t lock;	/* protects the list of waiting vCPUs */
 	struct list_head waiting;
 	struct list_head vcpus;
@@ -122,9 +129,10 @@ struct kvmi_event_msg {
 	u8 payload[KVMI_MAX_PAYLOAD];
 };
 
-/* What the tool said to an event. */
+/* What the tool said to an event; or nothing in time, which is CONTINUE. */
 struct kvmi_verdict {
 	u8 action;
+	bool missed;
 	bool set_regs;
 	u64 reply;
 	struct kvm_regs regs;
@@ -143,15 +151,19 @@ enum kvmi_event_state {
  * @node: entry in kvm_introspection.vcpus
  * @waiting: entry in kvm_introspection.waiting, under its lock
  * @task: the vCPU's thread while it waits for a reply, under the same lock
- * @lock: protects @jobs and @nr_jobs
+ * @lock: protects @jobs and @nr_jobs; with @state SENT: @msg and @verdict
  * @jobs: commands to be carried out by the vCPU's thread, in order
  * @nr_jobs: length of @jobs
  * @pauses: KVMI_VM_PAUSE_VCPU commands whose event is to be sent
  * @event_enabled: vCPU events that the tool wants
- * @state: of the event in @msg. The vCPU's thread makes it SENT and NONE, the
- *	   reader of the reply makes it REPLIED
+ * @state: of the event in @msg. The vCPU's thread makes it SENT, and, under
+ *	   @lock, NONE; the reader of the reply makes it REPLIED under @lock
+ * @sent: when the event in @msg was sent, in jiffies
  * @msg: the last event that was sent
  * @verdict: the reply to it; written by the reader before REPLIED
+ * @late_replies: replies that may still come to events that have missed their
+ *		  deadline, under @lock
+ * @late_seq: sequence number of the last one of these events, under @lock
  * @kept: KVM_RUN was left while waiting, and @kept_verdict on @kept_msg is for
  *	  the instruction that raised it, which is about to be executed again
  * @kept_msg: see @kept
@@ -167,15 +179,18 @@ struct kvmi_vcpu {
 	struct list_head waiting;
 	struct task_struct *task;
 
-	spinlock_t lock;	/* protects the jobs */
+	spinlock_t lock;	/* protects the jobs and the end of events */
 	struct list_head jobs;
 	unsigned int nr_jobs;
 	atomic_t pauses;
 	DECLARE_BITMAP(event_enabled, KVMI_NUM_EVENTS);
 
 	enum kvmi_event_state state;
+	unsigned long sent;
 	struct kvmi_event_msg msg;
 	struct kvmi_verdict verdict;
+	unsigned int late_replies;
+	u32 late_seq;
 
 	bool kept;
 	struct kvmi_event_msg kept_msg;
@@ -190,6 +205,7 @@ static inline bool kvmi_is_dead(struct kvm_introspection *kvmi)
 /* hook.c */
 void kvmi_get(struct kvm_introspection *kvmi);
 void kvmi_put(struct kvm_introspection *kvmi);
+void kvmi_wake_waiting_vcpus(struct kvm_introspection *kvmi);
 void kvmi_disconnect(struct kvm_introspection *kvmi);
 
 #endif

@@ -27,6 +27,7 @@
 #include <linux/unaligned.h>
 #include <net/sock.h>
 
+#include "deadline.h"
 #include "dispatch.h"
 #include "socket.h"
 
@@ -424,6 +425,13 @@ static bool kvmi_may_have_more(struct kvm_introspection *kvmi)
 		(EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR));
 }
 
+/* Somebody else has to read on. */
+static bool kvmi_must_stop_reading(struct kvm_introspection *kvmi, struct kvmi_vcpu *self)
+{
+	return test_bit(KVMI_TX_BACKLOG, &kvmi->flags) ||
+	       (self && (signal_pending(current) || !kvmi_time_left(self)));
+}
+
 static void kvmi_receive(struct kvm_introspection *kvmi, struct kvmi_vcpu *self)
 {
 	struct kvmi_msg_hdr *hdr;
@@ -453,8 +461,7 @@ static void kvmi_receive(struct kvm_introspection *kvmi, struct kvmi_vcpu *self)
 			return;
 		}
 
-		if (test_bit(KVMI_TX_BACKLOG, &kvmi->flags) ||
-		    (self && signal_pending(current)))
+		if (kvmi_must_stop_reading(kvmi, self))
 			break;
 
 		cond_resched();

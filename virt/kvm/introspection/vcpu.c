@@ -164,6 +164,24 @@ bool kvmi_add_job(struct kvmi_vcpu *kvi, struct kvmi_job *job)
 }
 
 /**
+ * kvmi_run_next_job - carry out the first of the queued commands
+ * @kvi: the vCPU of the calling thread, which does not hold kvm->srcu; it has
+ *	 commands
+ */
+void kvmi_run_next_job(struct kvmi_vcpu *kvi)
+{
+	struct kvmi_job *job;
+
+	spin_lock(&kvi->lock);
+	job = list_first_entry(&kvi->jobs, struct kvmi_job, list);
+	list_del(&job->list);
+	kvi->nr_jobs--;
+	spin_unlock(&kvi->lock);
+
+	kvmi_run_job(kvi, job);
+}
+
+/**
  * kvmi_run_jobs - carry out queued commands
  * @kvi: the vCPU of the calling thread, which does not hold kvm->srcu
  *
@@ -171,19 +189,11 @@ bool kvmi_add_job(struct kvmi_vcpu *kvi, struct kvmi_job *job)
  */
 bool kvmi_run_jobs(struct kvmi_vcpu *kvi)
 {
-	struct kvmi_job *job;
-
 	while (!list_empty(&kvi->jobs)) {
 		if (signal_pending(current))
 			return false;
 
-		spin_lock(&kvi->lock);
-		job = list_first_entry(&kvi->jobs, struct kvmi_job, list);
-		list_del(&job->list);
-		kvi->nr_jobs--;
-		spin_unlock(&kvi->lock);
-
-		kvmi_run_job(kvi, job);
+		kvmi_run_next_job(kvi);
 		cond_resched();
 	}
 

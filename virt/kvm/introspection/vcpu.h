@@ -15,6 +15,7 @@ void kvmi_free_vcpu(struct kvmi_vcpu *kvi);
 struct kvmi_vcpu *kvmi_find_vcpu(struct kvm_introspection *kvmi, u16 index);
 
 bool kvmi_add_job(struct kvmi_vcpu *kvi, struct kvmi_job *job);
+void kvmi_run_next_job(struct kvmi_vcpu *kvi);
 bool kvmi_run_jobs(struct kvmi_vcpu *kvi);
 bool kvmi_has_work(struct kvmi_vcpu *kvi);
 int kvmi_pause(struct kvmi_vcpu *kvi, bool wait);

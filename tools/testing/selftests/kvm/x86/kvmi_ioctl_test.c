@@ -50,10 +50,12 @@ TEST(kvmi_abi)
 	TEST_ASSERT_EQ((unsigned int)KVM_INTROSPECTION_EVENT, 0x4008aecbu);
 	TEST_ASSERT_EQ((unsigned int)KVM_INTROSPECTION_PREUNHOOK, 0xaeccu);
 	TEST_ASSERT_EQ((unsigned int)KVM_INTROSPECTION_ATTACH, 0x4018aef5u);
+	TEST_ASSERT_EQ((unsigned int)KVM_INTROSPECTION_DEADLINE, 0x4008aef6u);
 	TEST_ASSERT_EQ(KVM_CAP_INTROSPECTION, 900);
 
 	TEST_ASSERT_EQ(sizeof(struct kvm_introspection_hook), 24);
 	TEST_ASSERT_EQ(sizeof(struct kvm_introspection_feature), 8);
+	TEST_ASSERT_EQ(sizeof(struct kvm_introspection_deadline), 8);
 	TEST_ASSERT_EQ(sizeof(struct kvmi_msg_hdr), 8);
 	TEST_ASSERT_EQ(sizeof(struct kvmi_error_code), 8);
 	TEST_ASSERT_EQ(sizeof(struct kvmi_vcpu_hdr), 8);
@@ -161,6 +163,7 @@ TEST_F(kvmi_ioctl, not_hooked)
 	TEST_ASSERT_EQ(kvmi_feature_errno(self->vm, KVM_INTROSPECTION_COMMAND, 2, 0), EFAULT);
 	TEST_ASSERT_EQ(kvmi_feature_errno(self->vm, KVM_INTROSPECTION_EVENT, -1, 1), EFAULT);
 	TEST_ASSERT_EQ(kvmi_preunhook_errno(self->vm), EFAULT);
+	TEST_ASSERT_EQ(kvmi_deadline_errno(self->vm, 0, 1), EFAULT);
 
 	/* This is no error. */
 	TEST_ASSERT_EQ(kvmi_unhook_errno(self->vm), 0);
@@ -402,7 +405,7 @@ static int child_vm_ioctls(void *arg)
 	return 0;
 }
 
-/* ATTACH is the only ioctl for another process. */
+/* ATTACH and DEADLINE are the only ioctls for another process. */
 TEST_F(kvmi_ioctl, other_process)
 {
 	struct kvmi_tool *tool;
@@ -592,6 +595,7 @@ static void test_switched_off(void)
 	}
 	TEST_ASSERT_EQ(kvmi_unhook_errno(vm), EPERM);
 	TEST_ASSERT_EQ(kvmi_preunhook_errno(vm), EPERM);
+	TEST_ASSERT_EQ(kvmi_deadline_errno(vm, 0, 1), EPERM);
 	TEST_ASSERT_EQ(kvmi_feature_errno(vm, KVM_INTROSPECTION_COMMAND, -1, 1), EPERM);
 	TEST_ASSERT_EQ(kvmi_feature_errno(vm, KVM_INTROSPECTION_EVENT, 99, 7), EPERM);
 	kvm_vm_free(vm);

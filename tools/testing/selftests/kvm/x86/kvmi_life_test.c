@@ -1124,6 +1124,8 @@ TEST_F(kvmi_life, tracepoints)
 	start_waiting(self->tool, &runner, self->vcpu[0], &ev);
 	kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
 	kvmi_expect_event(self->tool, 0, KVMI_VCPU_EVENT_HYPERCALL, &ev);
+	TEST_ASSERT_EQ(kvmi_deadline_errno(self->vm, 1, 0), 0);
+	kvmi_expect_event(self->tool, 0, KVMI_VCPU_EVENT_HYPERCALL, &ev);
 	kvmi_unhook(self->vm);
 	kvmi_stop(&runner);
 	write_trace_file("events/kvmi/enable", "0");
@@ -1139,6 +1141,7 @@ TEST_F(kvmi_life, tracepoints)
 		    trace_has(trace, "kvmi_reply: vm") &
 		    trace_has(trace, "kvmi_event: vcpu 0 event hypercall seq 1") &
 		    trace_has(trace, "kvmi_action: vcpu 0 event hypercall seq 1 action continue") &
+		    trace_has(trace, "kvmi_deadline: vcpu 0 event hypercall seq 2 missed 1") &
 		    trace_has(trace, "kvmi_unhook: vm"), "Trace is incomplete");
 	free(trace);
 }

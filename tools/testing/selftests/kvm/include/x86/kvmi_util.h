@@ -53,6 +53,7 @@ int kvmi_hook_errno(struct kvm_vm *vm, unsigned long cmd, int fd, u32 padding);
 int kvmi_feature_errno(struct kvm_vm *vm, unsigned long cmd, s32 id, u32 allow);
 int kvmi_unhook_errno(struct kvm_vm *vm);
 int kvmi_preunhook_errno(struct kvm_vm *vm);
+int kvmi_deadline_errno(struct kvm_vm *vm, u32 timeout_ms, u32 max_missed);
 
 /* Hook with everything allowed, with nothing, by ATTACH. */
 struct kvmi_tool *kvmi_hook(struct kvm_vm *vm);

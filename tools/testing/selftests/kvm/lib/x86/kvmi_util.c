@@ -44,6 +44,16 @@ int kvmi_preunhook_errno(struct kvm_vm *vm)
 	return __vm_ioctl(vm, KVM_INTROSPECTION_PREUNHOOK, NULL) ? errno : 0;
 }
 
+int kvmi_deadline_errno(struct kvm_vm *vm, u32 timeout_ms, u32 max_missed)
+{
+	struct kvm_introspection_deadline deadline = {
+		.timeout_ms = timeout_ms,
+		.max_missed = max_missed,
+	};
+
+	return __vm_ioctl(vm, KVM_INTROSPECTION_DEADLINE, &deadline) ? errno : 0;
+}
+
 void kvmi_unhook(struct kvm_vm *vm)
 {
 	TEST_ASSERT_EQ(kvmi_unhook_errno(vm), 0);
