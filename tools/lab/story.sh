@@ -196,7 +196,7 @@ case $events in
 esac
 
 # ---------------------------------------------------------------------------
-begin_step "The tool is killed in the middle"
+begin_step "The tool hangs, and is killed in the middle"
 
 start_trace trace hypercall
 printf '     $ kill -STOP %%1\n'
@@ -226,6 +226,17 @@ done
 no_gap || fail_story "the guest has lost something: it does not count one by one"
 tell "The guest goes on counting:"
 tail -n 2 "$work/console" | quote
+
+tell "With a deadline nobody has to kill it: kvmi stops again, and after a second the kernel answers for it."
+start_trace trace --deadline 1 hypercall
+printf '     $ kill -STOP %%1\n'
+kill -STOP "$tracer"
+show_guest "guest hypercall 1"
+grep -q 'returned 0$' <<<"$out" || fail_story "the hypercall did not return 0"
+printf '     $ kill -CONT %%1\n'
+kill -CONT "$tracer"
+end_trace
+grep -q '^1 event in' "$work/trace" || fail_story "kvmi, which was late, has not got its event"
 
 proved "Whatever becomes of the tool, the guest goes on: the kernel has answered for it, and has taken back what it had asked for."
 

@@ -35,6 +35,8 @@ int connect_vm(struct tool *tool)
 	struct kvmi_get_version_reply version;
 	int r = find_vm(tool);
 
+	if (!r && tool->deadline && !tool->which)
+		r = fail(tool, STATUS_USAGE, "with --socket it is the VMM that sets the deadline");
 	if (r)
 		return r;
 

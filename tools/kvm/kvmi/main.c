@@ -34,6 +34,8 @@ static const struct {
 	{ { "pause", no_argument, NULL, 'p' }, "", "pause the VM" },
 	{ { "count", required_argument, NULL, 'n' }, "N", "end after as many; 0: no limit" },
 	{ { "seconds", required_argument, NULL, 'S' }, "N", "end after this time" },
+	{ { "deadline", required_argument, NULL, 'D' }, "SECONDS",
+	  "the guest waits so long for an answer, at most (for ever)" },
 	{ { "daemon", no_argument, NULL, 'd' }, "", "go to the background" },
 	{ { "hex", no_argument, NULL, 'x' }, "", "STRING has two hexadecimal digits a byte" },
 	{ { "raw", no_argument, NULL, 'r' }, "", "the bytes themselves" },
@@ -167,6 +169,9 @@ static int parse_option(struct tool *tool, int letter, const char *arg)
 		break;
 	case 'S':
 		ok = parse_seconds(arg, 1e9, &tool->seconds);
+		break;
+	case 'D':
+		ok = parse_seconds(arg, 1000000, &tool->deadline);
 		break;
 	case 'd':
 		tool->daemon = true;

@@ -140,7 +140,7 @@ const struct command command_msr_guard = {
 	.min = 1,
 	.max = MAX_MSRS,
 	.vm = true,
-	.options = "nS",
+	.options = "nSD",
 	.brief = "deny a VM changes of MSRs, and report them",
 	.help =
 	"MSR is a name, such as LSTAR or SYSENTER_EIP, or a number, such as 0xc0000082.\n"

@@ -439,7 +439,7 @@ const struct command command_protect = {
 	.name = "protect",
 	.operands = "",
 	.vm = true,
-	.options = "bLFyNnS",
+	.options = "bLFyNnSD",
 	.brief = "keep the guest's Linux kernel from being changed",
 	.help =
 	"Finds the kernel in the guest's memory, and lets nobody in the guest write its\n"
@@ -454,6 +454,7 @@ const struct command command_protect = {
 	"one that is tried again and again, until there can be an exception.\n"
 	"Protects until ^C, --count attempts or --seconds, or the end of the VM; then come\n"
 	"the numbers. From then on the guest can write again, and also when kvmi is killed.\n"
+	"With --deadline, what kvmi does not answer in time happens, too.\n"
 	"Linux patches its own text now and then: tracing, probes, BPF, static keys that are\n"
 	"switched. These are attempts like any other, and what follows from blocking them is\n"
 	"an oops: look with --log first. Modules, and what VMM and devices write, are not\n"

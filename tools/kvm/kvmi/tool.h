@@ -39,6 +39,7 @@ enum {
  * @count: matches, events; -1: not given
  * @daemon: go to the background
  * @seconds: end after this time, 0: not given
+ * @deadline: for answers to events, in seconds, 0: not given
  * @hex: the string is in hexadecimal
  * @raw: memory as it is
  * @from: where to begin in guest memory
@@ -63,6 +64,7 @@ struct tool {
 	long long count;
 	bool daemon;
 	double seconds;
+	double deadline;
 	bool hex;
 	bool raw;
 	__u64 from;

@@ -222,7 +222,7 @@ const struct command command_trace = {
 	.operands = "[EVENT...]",
 	.max = MAX_EVENTS,
 	.vm = true,
-	.options = "nS",
+	.options = "nSD",
 	.brief = "show what happens in a VM, a line an event",
 	.help =
 	"Events: hypercall   the guest asked for an event: VMCALL or VMMCALL with 34 in\n"

@@ -11,6 +11,9 @@
 /* How often to look for vCPUs that were added or started, ms */
 #define TICK	1000
 
+/* KVM hangs up on a kvmi that misses so many deadlines in a row. */
+#define MAX_MISSED	10
+
 /* How long to wait for a vCPU that may not run, and for one that does not, ms */
 #define SHORT	200
 #define NO_TIME	1
@@ -169,13 +172,25 @@ static bool is_over(const struct watch *watch)
 	       (tool->seconds > 0 && now() - watch->begin >= tool->seconds);
 }
 
+/*
+ * So that the guest goes on even if kvmi does not. Not before this: a pause, too, is
+ * over when the deadline has passed.
+ */
+static int set_deadline(const struct tool *tool)
+{
+	if (!tool->deadline)
+		return 0;
+
+	return kvmi_set_deadline(tool->conn, &tool->vm, tool->deadline * 1000 + 1, MAX_MISSED);
+}
+
 /* Until a signal, the end of the time, or enough events */
 int watch_loop(struct watch *watch)
 {
 	double next_tick = now() + TICK / 1000.0;
 	const struct tool *tool = watch->tool;
 	struct kvmi_event event;
-	int r = 0;
+	int r = set_deadline(tool);
 
 	while (r >= 0 && !is_over(watch)) {
 		double wake = next_tick, t = now();

@@ -113,6 +113,20 @@ static int attach_fd(struct kvmi_conn *conn, const struct kvmi_vm *vm, int vm_fd
 	return r;
 }
 
+/* The VM's file descriptor, to be closed at once: it keeps the VM alive; or a negative errno */
+static int get_vm_fd(struct kvmi_conn *conn, const struct kvmi_vm *vm)
+{
+	int fd = syscall(SYS_pidfd_getfd, conn->pidfd, vm->fd, 0);
+
+	if (fd < 0)
+		return explain_getfd(conn, vm, errno);
+	if (is_vm(fd))
+		return fd;
+
+	close(fd);
+	return explain_getfd(conn, vm, EBADF);
+}
+
 /**
  * kvmi_attach - introspect a VM of another process
  * @conn: a connection that is not connected
@@ -129,17 +143,41 @@ int kvmi_attach(struct kvmi_conn *conn, const struct kvmi_vm *vm)
 	if (conn->pidfd < 0)
 		return explain_open(conn, vm, errno);
 
-	vm_fd = syscall(SYS_pidfd_getfd, conn->pidfd, vm->fd, 0);
-	if (vm_fd < 0) {
-		r = explain_getfd(conn, vm, errno);
-	} else {
-		r = is_vm(vm_fd) ? attach_fd(conn, vm, vm_fd) :
-				   explain_getfd(conn, vm, EBADF);
-		/* At once: it keeps the VM alive. */
+	r = vm_fd = get_vm_fd(conn, vm);
+	if (vm_fd >= 0) {
+		r = attach_fd(conn, vm, vm_fd);
 		close(vm_fd);
 	}
 
 	if (r)
 		kvmi_close(conn);
+	return r;
+}
+
+/**
+ * kvmi_set_deadline - limit how long the guest waits for a reply
+ * @conn: a connection by kvmi_attach()
+ * @vm: the VM that it was made with
+ * @timeout_ms: for each event, 0: no limit
+ * @max_missed: KVM hangs up when so many in a row were missed; 0: never
+ *
+ * Return: 0 or a negative errno
+ */
+int kvmi_set_deadline(struct kvmi_conn *conn, const struct kvmi_vm *vm, __u32 timeout_ms,
+		      __u32 max_missed)
+{
+	struct kvm_introspection_deadline deadline = {
+		.timeout_ms = timeout_ms,
+		.max_missed = max_missed,
+	};
+	int vm_fd = get_vm_fd(conn, vm), r = 0;
+
+	if (vm_fd < 0)
+		return vm_fd;
+
+	if (ioctl(vm_fd, KVM_INTROSPECTION_DEADLINE, &deadline))
+		r = kvmi_fail(conn, errno, KVMI_FAILURE_OTHER,
+			      "KVM_INTROSPECTION_DEADLINE: %s", strerror(errno));
+	close(vm_fd);
 	return r;
 }

@@ -108,6 +108,8 @@ int kvmi_list_vms(struct kvmi_vms *vms, const char *proc);
 void kvmi_free_vms(struct kvmi_vms *vms);
 int kvmi_find_vm(struct kvmi_conn *conn, const char *which, struct kvmi_vm *vm);
 int kvmi_attach(struct kvmi_conn *conn, const struct kvmi_vm *vm);
+int kvmi_set_deadline(struct kvmi_conn *conn, const struct kvmi_vm *vm, __u32 timeout_ms,
+		      __u32 max_missed);
 
 /* commands.c: a function for each command */
 int kvmi_get_version(struct kvmi_conn *conn, struct kvmi_get_version_reply *rpl);
