@@ -208,7 +208,7 @@ static void test_block(void)
 	has(out, "  gva unknown  gpa 4001100  access w  section text  blocked\n",
 	    "one by an address that is not known");
 	has(out, "  gva 7000  gpa 4532ff8  access x  section rodata  blocked\n", "and to execute");
-	has(out, "\n3 attempts in 0.", "the numbers");
+	has(out, "\n3 attempts in ", "the numbers");
 	has(out, " s: text 2 rodata 1 data 0\n", "by section");
 
 	fake.slow = true;
@@ -303,7 +303,7 @@ static void test_cannot(void)
 	is_number(kvmi_run(&fake, "protect"), 10, "nor is the event");
 	fake = (struct fake){ .vcpus = 1, .kernel = &kernel };
 	is_number(kvmi_run(&fake, "protect --seconds 0.2"), 0, "protect for some time");
-	has(out, "0 attempts in 0.2 s: text 0 rodata 0 data 0\n", "no attempt");
+	has(out, " s: text 0 rodata 0 data 0\n", "no attempt");
 	fake = (struct fake){ .vcpus = 2, .stopped = 2, .late = true, .kernel = &kernel };
 	is_number(kvmi_run(&fake, "protect --seconds 0.5 -t 0.1"), 0, "a vCPU pauses late");
 	is_number(count_lines(err, "vCPU 1 does not run"), 1, "it says that it did not run");

@@ -343,7 +343,7 @@ static void test_trace(void)
 	fake.unhook = false;
 
 	is_number(kvmi_run(&fake, "trace --seconds 0.3"), 0, "trace for some time");
-	has(out, "\n5 events in 0.", "all there were");
+	has(out, "\n5 events in ", "all there were");
 
 	fake.events = 0;
 	is_number(kvmi_run(&fake, "trace -n 2 pause"), 0, "trace pauses");
@@ -538,7 +538,7 @@ static void test_guard(void)
 	    "  msr         vcpu 0  rip 0000000000401001  cr3 0000000001234000  cpl 3  LSTAR 0000000081a00000 -> 0000000041414141  denied\n",
 	    "an attempt");
 	has(out, "  0x1234 0000000000000001 -> 0000000000000002  denied\n", "another");
-	has(out, "\n3 attempts in 0.", "the numbers");
+	has(out, "\n3 attempts in ", "the numbers");
 	has(out, " s: LSTAR 2 0x1234 1\n", "by MSR");
 
 	is_number(kvmi_run(&fake, "msr-guard --json -n 3 LSTAR 0x1234"), 0, "msr-guard --json");
@@ -550,7 +550,7 @@ static void test_guard(void)
 
 	fake = (struct fake){ .vcpus = 1 };
 	is_number(kvmi_run(&fake, "msr-guard --seconds 0.1 EFER"), 0, "guard for some time");
-	has(out, "0 attempts in 0.1 s: EFER 0\n", "no attempt");
+	has(out, " s: EFER 0\n", "no attempt");
 	is_number(kvmi_run(&fake, "msr-guard LSTAR DEBUGCTL"), 10, "what cannot be guarded");
 	is_string(err, "kvmi: MSR DEBUGCTL of vCPU 0 cannot be intercepted\n", "ends it");
 	is_string(out, "", "at once");
