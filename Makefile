@@ -22,6 +22,9 @@ run: kernel ## the demonstration: a live guest under introspection
 check: ## every test, on three emulated machines (about half an hour)
 	@$(lab)/check
 
+check-debug: ## the tests on a kernel with KASAN and the like: hours
+	@$(lab)/check-debug
+
 shell: kernel ## a shell in the emulated AMD machine, with this machine's files
 	@$(lab)/shell
 
@@ -52,5 +55,5 @@ series-check: tree ## does it apply, and does every commit compile?
 clean: ## remove build/; downloads and the compiler cache stay
 	rm -rf $(BUILD)
 
-.PHONY: help run check shell deps tree patches kernel kvmi lint series series-check clean
+.PHONY: help run check check-debug shell deps tree patches kernel kvmi lint series series-check clean
 .DEFAULT_GOAL := help
