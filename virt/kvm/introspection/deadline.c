@@ -80,7 +80,9 @@ void kvmi_miss_deadline(struct kvmi_vcpu *kvi)
 	++kvi->vcpu->stat.introspection_missed;
 	trace_kvmi_deadline(kvi->vcpu, kvi->msg.event.event, kvi->late_seq, missed);
 
-	if (max_missed && missed >= max_missed)
+	/* Of a tool that does not read, KVM would have to keep ever more events. */
+	if ((max_missed && missed >= max_missed) ||
+	    test_bit(KVMI_TX_BACKLOG, &kvmi->flags))
 		kvmi_disconnect(kvmi);
 }
 

@@ -19,8 +19,10 @@
 #include <linux/file.h>
 #include <linux/kthread.h>
 #include <linux/kvmi_host.h>
+#include <linux/memcontrol.h>
 #include <linux/module.h>
 #include <linux/net.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/task.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -74,6 +76,7 @@ static void kvmi_free(struct kvm_introspection *kvmi)
 		kvmi_free_vcpu(kvi);
 	if (kvmi->receiver)
 		put_task_struct(kvmi->receiver);
+	mem_cgroup_put(kvmi->memcg);
 	kvmi_socket_free(kvmi);
 	kfree(kvmi);
 }
@@ -159,6 +162,7 @@ static int kvmi_receiver(void *data)
 {
 	struct kvm_introspection *kvmi = data;
 
+	set_active_memcg(kvmi->memcg);
 	kvmi_socket_watch(kvmi);
 
 	for (;;) {
@@ -178,6 +182,8 @@ static int kvmi_receiver(void *data)
 	}
 	__set_current_state(TASK_RUNNING);
 
+	/* It is put with kvmi, which may be gone soon. */
+	set_active_memcg(NULL);
 	kvmi_release(kvmi);
 
 	/* After this kvmi, the VM and the module may be gone. */
@@ -195,6 +201,7 @@ static struct kvm_introspection *kvmi_alloc(struct kvm *kvm,
 		return NULL;
 
 	kvmi->kvm = kvm;
+	kvmi->memcg = get_mem_cgroup_from_mm(kvm->mm);
 	kvmi->attached = attach;
 	kvmi->cleanup = true;
 	memcpy(kvmi->uuid, hook->uuid, sizeof(kvmi->uuid));

@@ -71,6 +71,7 @@ struct kvmi_tx {
  * @kvm: the VM. Holds no reference: kvmi_destroy_vm() ends the receiver first
  * @refs: one for kvm->introspection, one for each vCPU that is in our code
  *	  without holding kvm->srcu
+ * @memcg: that of the VMM, which pays for what the receiver allocates
  * @attached: set up by KVM_INTROSPECTION_ATTACH: ends with the socket
  * @cleanup: the intercepts go when introspection ends; written with rx.lock
  * @uuid: name of the VM, for traces
@@ -95,6 +96,7 @@ struct kvmi_tx {
 struct kvm_introspection {
 	struct kvm *kvm;
 	refcount_t refs;
+	struct mem_cgroup *memcg;
 	bool attached;
 	bool cleanup;
 	u8 uuid[16];

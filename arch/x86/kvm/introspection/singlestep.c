@@ -175,6 +175,22 @@ static bool kvmi_loads_ss(struct kvm_vcpu *vcpu, u16 opcode, u8 modrm)
 					       !is_64_bit_mode(vcpu);
 }
 
+static bool kvmi_may_fetch(struct kvm_vcpu *vcpu, gva_t gva)
+{
+	gpa_t gpa = kvmi_gva_to_gpa(vcpu, gva);
+
+	return gpa != INVALID_GPA &&
+	       kvm_gfn_access_allows(vcpu, gpa, KVM_GFN_ACCESS_X);
+}
+
+/* If not, the processor has to find out that it must not be executed. */
+static bool kvmi_may_execute(struct kvm_vcpu *vcpu, unsigned int len)
+{
+	unsigned long rip = kvm_get_linear_rip(vcpu);
+
+	return kvmi_may_fetch(vcpu, rip) && kvmi_may_fetch(vcpu, rip + len - 1);
+}
+
 /**
  * __kvmi_step_in_software - the vCPU is about to execute an instruction
  * @vcpu: the vCPU, which is single-stepped; the caller holds kvm->srcu
@@ -213,9 +229,13 @@ bool __kvmi_step_in_software(struct kvm_vcpu *vcpu, int *r)
 		*r = kvm_emulate_instruction(vcpu, 0);
 		return true;
 	case KVMI_OP_INT3:
+		if (!kvmi_may_execute(vcpu, len))
+			return false;
 		vcpu->arch.event_exit_inst_len = len;
 		return kvmi_breakpoint(vcpu, len, r);
 	case KVMI_OP_INT:
+		if (!kvmi_may_execute(vcpu, len + 1))
+			return false;
 		vcpu->arch.event_exit_inst_len = len + 1;
 		kvm_queue_interrupt(vcpu, next, true);
 		kvm_make_request(KVM_REQ_EVENT, vcpu);

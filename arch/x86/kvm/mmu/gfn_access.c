@@ -40,6 +40,9 @@
  */
 #define KVM_GFN_OPEN_RUNS	16
 
+/* How many times 2 MiB are zapped at a time when all restrictions are lifted. */
+#define KVM_GFN_LIFT_BLOCKS	32
+
 DEFINE_STATIC_KEY_DEFERRED_FALSE(kvm_gfn_access_in_use, HZ);
 
 /* A VM is created. */
@@ -154,16 +157,23 @@ static void kvm_gfn_add_pass(struct kvm_vcpu *vcpu, gfn_t gfn, unsigned int acce
 /*
  * What the vCPU may do with a page just now. That a page is open for one vCPU does
  * not change while mmu_lock is held, or as long as that vCPU is the caller.
+ *
+ * Of what it has no pass for, it may read if the hardware cannot do without.
  */
 static unsigned int kvm_gfn_allowed(struct kvm_vcpu *vcpu, gfn_t gfn)
 {
 	unsigned int access = kvm_gfn_access(vcpu->kvm, gfn);
+	unsigned int pass;
 
-	if (access != KVM_GFN_ACCESS_ALL && kvm_gfn_access_is_open_for(vcpu) &&
-	    kvm_gfn_pass(vcpu, gfn))
-		return KVM_GFN_ACCESS_ALL;
+	if (access == KVM_GFN_ACCESS_ALL || !kvm_gfn_access_is_open_for(vcpu))
+		return access;
 
-	return access;
+	pass = kvm_gfn_pass(vcpu, gfn);
+	if (pass & KVM_GFN_PASS_WALK)
+		access |= KVM_GFN_ACCESS_R | KVM_GFN_ACCESS_W;
+	access |= pass & KVM_GFN_ACCESS_ALL;
+
+	return kvm_gfn_access_is_legal(access) ? access : access | KVM_GFN_ACCESS_R;
 }
 
 /* ACC_* of a mapping. Never 0: what allows nothing is not mapped. */
@@ -213,14 +223,19 @@ int __kvm_gfn_access_check_fault(struct kvm_vcpu *vcpu,
 	return RET_PF_DENIED;
 }
 
+bool __kvm_gfn_access_allows(struct kvm_vcpu *vcpu, gpa_t gpa, unsigned int access)
+{
+	gfn_t gfn = gpa_to_gfn(gpa);
+
+	return (kvm_gfn_allowed(vcpu, gfn) | kvm_gfn_pass(vcpu, gfn)) & access;
+}
+
 bool __kvm_gfn_access_denies(struct kvm_vcpu *vcpu, gpa_t gpa, gva_t gva,
 			     unsigned int access)
 {
 	struct kvm_gfn_access_vcpu *ga = &vcpu->arch.gfn_access;
-	gfn_t gfn = gpa_to_gfn(gpa);
 
-	if (ga->exempt || kvm_gfn_allowed(vcpu, gfn) & access ||
-	    kvm_gfn_pass(vcpu, gfn) & access)
+	if (ga->exempt || __kvm_gfn_access_allows(vcpu, gpa, access))
 		return false;
 
 	ga->denied = true;
@@ -575,6 +590,52 @@ int kvm_set_gfn_access(struct kvm *kvm,
 	return r;
 }
 
+static void kvm_erase_gfn_access(struct xarray *map, gfn_t start, gfn_t end)
+{
+	XA_STATE(xas, map, start);
+	void *entry;
+
+	xas_lock(&xas);
+	xas_for_each(&xas, entry, end - 1)
+		xas_store(&xas, NULL);
+	xas_unlock(&xas);
+}
+
+/*
+ * Lift the restrictions of some pages, and have what is left of huge pages become
+ * those again. Returns false if there are no more.
+ */
+static bool kvm_lift_some_gfn_access(struct kvm *kvm)
+{
+	struct xarray *map = &kvm->arch.gfn_access.map;
+	unsigned long gfn = 0;
+	bool flush = false;
+	gfn_t start, end;
+	int blocks = 0;
+
+	guard(srcu)(&kvm->srcu);
+	guard(write_lock)(&kvm->mmu_lock);
+
+	if (!xa_find(map, &gfn, ULONG_MAX, XA_PRESENT))
+		return false;
+
+	kvm_mmu_invalidate_start(kvm);
+	do {
+		start = gfn_round_for_level(gfn, PG_LEVEL_2M);
+		end = start + KVM_PAGES_PER_HPAGE(PG_LEVEL_2M);
+		kvm_mmu_invalidate_range_add(kvm, start, end);
+		flush = kvm_mmu_zap_gfns(kvm, start, end, flush);
+		kvm_erase_gfn_access(map, start, end);
+		gfn = end;
+	} while (++blocks < KVM_GFN_LIFT_BLOCKS &&
+		 xa_find(map, &gfn, ULONG_MAX, XA_PRESENT));
+	if (flush)
+		kvm_flush_remote_tlbs(kvm);
+	kvm_mmu_invalidate_end(kvm);
+
+	return true;
+}
+
 /**
  * kvm_clear_gfn_access - lift all restrictions of a VM
  * @kvm: the VM; the caller serializes changes
@@ -585,37 +646,21 @@ int kvm_set_gfn_access(struct kvm *kvm,
 void kvm_clear_gfn_access(struct kvm *kvm)
 {
 	struct kvm_gfn_access *ga = &kvm->arch.gfn_access;
-	bool flush = false;
-	unsigned long gfn;
-	void *entry;
 
 	if (!ga->counted)
 		return;
 
-	scoped_guard(srcu, &kvm->srcu) {
-		write_lock(&kvm->mmu_lock);
+	/* mmu_lock is not held for as long as there are restrictions. */
+	while (kvm_lift_some_gfn_access(kvm))
+		cond_resched();
 
-		kvm_mmu_invalidate_start(kvm);
-		kvm_mmu_invalidate_range_add(kvm, 0, -1ull);
-		xa_for_each(&ga->map, gfn, entry) {
-			/* What is left of a huge page becomes one again. */
-			gfn = gfn_round_for_level(gfn, PG_LEVEL_2M);
-			flush = kvm_mmu_zap_gfns(kvm, gfn,
-						 gfn + KVM_PAGES_PER_HPAGE(PG_LEVEL_2M),
-						 flush);
-			gfn += KVM_PAGES_PER_HPAGE(PG_LEVEL_2M) - 1;
-		}
-		if (flush)
-			kvm_flush_remote_tlbs(kvm);
-		xa_destroy(&ga->map);
-		WRITE_ONCE(ga->open_for, NULL);
-		kvm_mmu_invalidate_end(kvm);
-
-		write_unlock(&kvm->mmu_lock);
-	}
-
+	write_lock(&kvm->mmu_lock);
+	WRITE_ONCE(ga->open_for, NULL);
+	write_unlock(&kvm->mmu_lock);
 	wake_up_all(&ga->closed);
 
+	/* Room that was reserved for what was not stored in the end. */
+	xa_destroy(&ga->map);
 	ga->counted = false;
 	static_branch_slow_dec_deferred(&kvm_gfn_access_in_use);
 }

@@ -55,6 +55,7 @@ bool __kvm_gfn_range_is_restricted(struct kvm *kvm, gfn_t gfn, u64 nr);
 int __kvm_gfn_access_max_level(struct kvm *kvm, gfn_t gfn, int level);
 int __kvm_gfn_access_check_fault(struct kvm_vcpu *vcpu,
 				 struct kvm_page_fault *fault);
+bool __kvm_gfn_access_allows(struct kvm_vcpu *vcpu, gpa_t gpa, unsigned int access);
 bool __kvm_gfn_access_denies(struct kvm_vcpu *vcpu, gpa_t gpa, gva_t gva,
 			     unsigned int access);
 int kvm_gfn_access_fault(struct kvm_vcpu *vcpu, gpa_t cr2_or_gpa, u64 error_code);
@@ -93,6 +94,14 @@ static __always_inline int kvm_gfn_access_check_fault(struct kvm_vcpu *vcpu,
 {
 	return kvm_gfn_access_active(vcpu->kvm) ?
 	       __kvm_gfn_access_check_fault(vcpu, fault) : 0;
+}
+
+/* May the guest do it? KVM only wants to know. */
+static __always_inline bool kvm_gfn_access_allows(struct kvm_vcpu *vcpu, gpa_t gpa,
+						  unsigned int access)
+{
+	return !kvm_gfn_access_active(vcpu->kvm) ||
+	       __kvm_gfn_access_allows(vcpu, gpa, access);
 }
 
 /*

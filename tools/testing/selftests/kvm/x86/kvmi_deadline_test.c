@@ -180,6 +180,23 @@ TEST_F(kvmi_deadline, max_missed)
 	TEST_ASSERT_EQ(kvmi_hook_errno(self->vm, KVM_INTROSPECTION_HOOK, 0, 0), EEXIST);
 }
 
+/* KVM does not keep more and more events for a tool that does not read them. */
+TEST_F(kvmi_deadline, unread)
+{
+	struct kvmi_runner runner;
+	struct kvmi_ev ev;
+	int ms;
+
+	set_deadline(self->vm, 1, 0);
+	start_hypercalls(self->tool, &runner, self->vcpu[0]);
+	for (ms = 0; ms < KVMI_TIMEOUT_MS && !runner.synced; ms++)
+		usleep(1000);
+	TEST_ASSERT_EQ(runner.synced, -KVM_ENOSYS);
+	kvmi_stop(&runner);
+	while (kvmi_next_event(self->tool, &ev))
+		;
+}
+
 /* It holds for an event that waits already, and is new for each connection. */
 TEST_F(kvmi_deadline, set_while_waiting)
 {
