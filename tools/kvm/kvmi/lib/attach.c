@@ -143,7 +143,8 @@ int kvmi_attach(struct kvmi_conn *conn, const struct kvmi_vm *vm)
 	if (conn->pidfd < 0)
 		return explain_open(conn, vm, errno);
 
-	r = vm_fd = get_vm_fd(conn, vm);
+	vm_fd = get_vm_fd(conn, vm);
+	r = vm_fd;
 	if (vm_fd >= 0) {
 		r = attach_fd(conn, vm, vm_fd);
 		close(vm_fd);

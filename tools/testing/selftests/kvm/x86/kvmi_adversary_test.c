@@ -145,11 +145,6 @@ asm(".macro instructions\n"
 	I("ud2")
 	".endm\n");
 
-extern const u8 insns16[], insns32[], insns64[];
-extern const u8 handlers[], handlers_end[], faults16[], faults32[], faults64[],
-	  log16[], tf16[], log32[], tf32[], rf32[], log64[], tf64[], rf64[],
-	  sysret_legacy[], sysret_compat[], sysret_long[];
-
 /* A handler that adds where it comes from, and with which flags, to its log. */
 asm(".macro hash offset\n"
 	"roll $3, 0x8f00+\\offset\n"
@@ -299,6 +294,11 @@ static u32 pick(u32 nr)
 {
 	return kvm_random_u32(&rng) % nr;
 }
+
+/* The code above. */
+extern const u8 insns16[], insns32[], insns64[], handlers[], handlers_end[],
+	  faults16[], faults32[], faults64[], log16[], tf16[], log32[], tf32[], rf32[],
+	  log64[], tf64[], rf64[], sysret_legacy[], sysret_compat[], sysret_long[];
 
 static bool chance(u8 percent)
 {
