@@ -230,8 +230,8 @@ static int kvmi_apply(struct kvm_vcpu *vcpu, const struct kvmi_verdict *verdict,
  * What wakes the vCPU: the reply, a job, being chosen to read the socket, the
  * deadline and a change of it, the end of the connection (UNHOOK, either side
  * closing it, SIGKILL of the tool, a broken rule), and any signal, SIGKILL
- * included. A VMM that wants the vCPU
- * back at once (immediate_exit, while I/O is completed) does not wait at all.
+ * included. A VMM that wants the vCPU back at once (immediate_exit, while I/O is
+ * completed) does not wait at all.
  *
  * What is held: nothing but the vCPU itself (vcpu->mutex of KVM_RUN, as in a
  * halted vCPU): no kvm->srcu, so memslots can be changed, and no other lock.

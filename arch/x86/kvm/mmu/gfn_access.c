@@ -655,12 +655,13 @@ void kvm_clear_gfn_access(struct kvm *kvm)
 		cond_resched();
 
 	write_lock(&kvm->mmu_lock);
+	/* Room that was reserved for what was not stored in the end. */
+	xa_destroy(&ga->map);
+	/* With an empty map nobody opens it again. */
 	WRITE_ONCE(ga->open_for, NULL);
 	write_unlock(&kvm->mmu_lock);
 	wake_up_all(&ga->closed);
 
-	/* Room that was reserved for what was not stored in the end. */
-	xa_destroy(&ga->map);
 	ga->counted = false;
 	static_branch_slow_dec_deferred(&kvm_gfn_access_in_use);
 }

@@ -109,7 +109,7 @@ static void test_usage(void)
 		"dump --raw --json 1 0 1", "find 1", "find 1 a b", "find --hex 1 xyz",
 		"find --hex 1 abc", "find -n -1 1 x", "find --from z 1 x", "trace 1 nothing",
 		"trace --seconds x 1", "trace --seconds -1 1",
-		"trace --deadline 0 1", "step --deadline 1 1",
+		"trace --deadline 0 1", "step --deadline 1 1", "trace --socket 3 --deadline 1",
 		"pause", "pause --seconds 0 1", "resume", "info --count 1 1", "--timeout 0 list",
 		"--json", "regs --no-such-option 1", "regs -t 1", "dump --hex 1 0 1",
 		"trace 1 cr1", "trace 1 msr:", "trace 1 msr:NONE", "trace 1 msr:0x800",

@@ -74,7 +74,7 @@ struct vm_state {
 static struct {
 	u64 steps, counts[64];
 	u64 calm;		/* not 0: a time of calm. Odd: the VMMs unhook in it */
-	u64 events, replies, errors, lost, crashes, mmio, interrupted, not_emulated;
+	u64 events, replies, errors, lost, crashes, mmio, interrupted;
 	struct actor actors[NR_ACTORS];
 	struct vm_state vms[NR_VMS];
 } *shared;
@@ -259,17 +259,6 @@ static void handle_exit(struct runner *runner)
 	case KVM_EXIT_MMIO:
 		count(&shared->mmio);
 		memset(own_run->mmio.data, 0, sizeof(own_run->mmio.data));
-		break;
-	case KVM_EXIT_INTERNAL_ERROR:
-		/*
-		 * QEMU does not forget the type of an event that it has delivered; KVM
-		 * then thinks that it is just being delivered, and does not emulate the
-		 * instruction. It does when it is executed again.
-		 */
-		TEST_ASSERT(host_cpu_is_amd && own_run->internal.suberror ==
-			    KVM_INTERNAL_ERROR_DELIVERY_EV, "Error %u",
-			    own_run->internal.suberror);
-		count(&shared->not_emulated);
 		break;
 	case KVM_EXIT_SYSTEM_EVENT:
 		TEST_ASSERT_EQ(own_run->system_event.type, KVM_SYSTEM_EVENT_CRASH);
@@ -1325,9 +1314,8 @@ static void report(u64 ms)
 	ksft_print_msg("%lu + %lu rounds of the guests, %lu interruptions\n",
 		       (unsigned long)shared->vms[0].rounds, (unsigned long)shared->vms[1].rounds,
 		       (unsigned long)shared->interrupted);
-	ksft_print_msg("%lu times MMIO, %lu crashes, %lu instructions not emulated\n",
-		       (unsigned long)shared->mmio, (unsigned long)shared->crashes,
-		       (unsigned long)shared->not_emulated);
+	ksft_print_msg("%lu times MMIO, %lu crashes\n",
+		       (unsigned long)shared->mmio, (unsigned long)shared->crashes);
 	ksft_print_msg("seed %u: %lu steps in %lu ms, %lu in a second\n", seed,
 		       (unsigned long)shared->steps, (unsigned long)ms,
 		       (unsigned long)(shared->steps * 1000 / ms));

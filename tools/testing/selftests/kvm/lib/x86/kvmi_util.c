@@ -680,6 +680,9 @@ static bool kvmi_handle_exit(struct kvmi_runner *runner)
 	case UCALL_ABORT:
 		REPORT_GUEST_ASSERT(uc);
 		return false;
+	case UCALL_NONE:
+		runner->exit_reason = vcpu->run->exit_reason;
+		return false;
 	default:
 		TEST_FAIL("Unexpected ucall %lu", (unsigned long)uc.cmd);
 		return false;
