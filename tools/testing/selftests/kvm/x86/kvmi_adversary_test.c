@@ -643,10 +643,12 @@ static void save(struct guest *guest, struct outcome *o)
 	for (i = 0; i < ARRAY_SIZE(msr_list); i++)
 		o->msrs.entries[i].index = msr_list[i];
 	vcpu_msrs_get(vcpu, &o->msrs.head);
-	/* AMD processors may have only half of these. */
+	/* AMD processors may have only half of these, or a selector. */
 	for (i = 0; i < ARRAY_SIZE(msr_list); i++) {
 		if (msr_list[i] == MSR_IA32_SYSENTER_ESP || msr_list[i] == MSR_IA32_SYSENTER_EIP)
 			o->msrs.entries[i].data &= GENMASK_ULL(31, 0);
+		else if (msr_list[i] == MSR_IA32_SYSENTER_CS)
+			o->msrs.entries[i].data &= GENMASK_ULL(15, 0);
 	}
 	memcpy(o->mem, guest->mem, MEM_SIZE);
 	forget_accessed(o->mem);

@@ -405,7 +405,10 @@ TEST_F(kvmi_life, end_while_waiting)
 		/* As CONTINUE; and then no more events. */
 		for (i = 0; i < 2; i++) {
 			kvmi_wait_sync(&runner[i], 5);
-			TEST_ASSERT_EQ(runner[i].synced, (u64)-KVM_ENOSYS);
+			TEST_ASSERT(READ_ONCE(runner[i].synced) == (u64)-KVM_ENOSYS,
+				    "Way %d, vCPU %d: %lx after %lu hypercalls", how, i,
+				    (unsigned long)runner[i].synced,
+				    (unsigned long)runner[i].syncs);
 		}
 
 		if (how != END_UNHOOK) {

@@ -661,6 +661,62 @@ TEST_F(kvmi_page_mmu, many)
 	kvmi_stop(&runner);
 }
 
+#define NR_READ		(4 * HUGE)
+#define END_ROUNDS	20
+
+static void guest_read_pages(u64 gva, u64 nr)
+{
+	u64 i;
+
+	for (;;) {
+		for (i = 0; i < nr; i++)
+			READ_ONCE(*(u64 *)(gva + i * PAGE_SIZE));
+		GUEST_SYNC(0);
+	}
+}
+
+static struct {
+	u8 *bytes;
+	bool end;
+} dropped;
+
+static void *drop_pages(void *unused)
+{
+	while (!READ_ONCE(dropped.end))
+		TEST_ASSERT(!madvise(dropped.bytes, NR_READ * PAGE_SIZE, MADV_DONTNEED),
+			    "madvise");
+	return NULL;
+}
+
+/*
+ * Restrictions go with the connection while the host drops the same pages and a
+ * vCPU asks for them.
+ */
+TEST_F(kvmi_page_mmu, end_while_faulting)
+{
+	struct kvm_vcpu *vcpu = self->vcpu[1];
+	struct kvmi_runner runner;
+	pthread_t dropper;
+	int i;
+
+	dropped.bytes = add_memory(self->vm, VM_MEM_SRC_ANONYMOUS, NR_READ, PG_LEVEL_2M);
+	vcpu_arch_set_entry_point(vcpu, guest_read_pages);
+	vcpu_args_set(vcpu, 2, (u64)GPA, (u64)NR_READ);
+	kvmi_start(&runner, vcpu);
+	TEST_ASSERT(!pthread_create(&dropper, NULL, drop_pages, NULL), "pthread_create");
+
+	for (i = 0; i < END_ROUNDS; i++) {
+		set_many(self->tool, NR_READ, R | X);
+		kvmi_unhook(self->vm);
+		kvmi_wait_sync(&runner, READ_ONCE(runner.syncs) + 1);
+		kvmi_free(self->tool);
+		self->tool = kvmi_hook(self->vm);
+	}
+	WRITE_ONCE(dropped.end, true);
+	pthread_join(dropper, NULL);
+	kvmi_stop(&runner);
+}
+
 /*
  * Dirty logging: what is written is logged, whoever writes it; what is refused is
  * not.
