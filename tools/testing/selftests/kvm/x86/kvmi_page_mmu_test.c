@@ -682,9 +682,12 @@ static struct {
 
 static void *drop_pages(void *unused)
 {
-	while (!READ_ONCE(dropped.end))
+	while (!READ_ONCE(dropped.end)) {
 		TEST_ASSERT(!madvise(dropped.bytes, NR_READ * PAGE_SIZE, MADV_DONTNEED),
 			    "madvise");
+		/* Without a break the vCPU would never get a page. */
+		usleep(2000);
+	}
 	return NULL;
 }
 
