@@ -163,17 +163,6 @@ static inline u64 get_field(const u8 *req, u32 offset, u32 width)
 #define FIELD(type, field) \
 	get_field(req, offsetof(struct type, field), sizeof(((struct type *)0)->field))
 
-static inline bool is_zero(const void *data, size_t len)
-{
-	const u8 *bytes = data;
-
-	while (len--) {
-		if (*bytes++)
-			return false;
-	}
-	return true;
-}
-
 static inline bool model_is_memory(const struct model *model, u64 gpa)
 {
 	u64 gfn = gpa >> PAGE_SHIFT;

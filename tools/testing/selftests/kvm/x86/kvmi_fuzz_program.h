@@ -36,6 +36,7 @@ enum {
 	 * sent as above, arg is added to seq, the bytes are changes (XOR).
 	 */
 	FUZZ_REPLY = 'r',
+	FUZZ_ANY_REPLY = 'R',	/* the same, also if there is nothing to reply to */
 	FUZZ_SPLIT = 's',	/* the last id bytes go with what follows, in another write */
 	FUZZ_SIGNAL = 'k',	/* for the thread of vCPU id */
 	FUZZ_DEAF = 'd',	/* do not read any more */
@@ -246,6 +247,17 @@ static inline u64 fuzz_address(u32 wild)
 	       (fuzz_one_in(2) ? 0 : fuzz_below(PAGE_SIZE));
 }
 
+static inline bool is_zero(const void *data, size_t len)
+{
+	const u8 *bytes = data;
+
+	while (len--) {
+		if (*bytes++)
+			return false;
+	}
+	return true;
+}
+
 /* What is sensible for a field, mostly. */
 static inline u64 fuzz_value(u8 kind)
 {
@@ -388,19 +400,19 @@ static inline void fuzz_make_message(struct fuzz_step *step)
 /* Mostly one that KVM accepts. */
 static inline void fuzz_make_reply(struct fuzz_step *step)
 {
-	fuzz_begin_step(step, FUZZ_REPLY);
+	fuzz_begin_step(step, fuzz_one_in(32) ? FUZZ_ANY_REPLY : FUZZ_REPLY);
 	step->id = fuzz_below(FUZZ_RUNNING);
 	step->size = sizeof(struct kvmi_vcpu_hdr) + sizeof(struct kvmi_vcpu_event_reply);
 	if (fuzz_one_in(4))
 		step->size += 8;
-	if (fuzz_one_in(24))
+	if (fuzz_one_in(64))
 		step->size = fuzz_below(40);
 	step->sent = step->size;
-	if (fuzz_one_in(24))
+	if (fuzz_one_in(64))
 		step->arg = fuzz_one_in(2) ? (s32)fuzz_below(5) - 2 : (s32)fuzz_random();
 	if (fuzz_one_in(6))
 		fuzz_put(step, 8, 1, fuzz_one_in(3) ? 1 : 2);	/* the action */
-	if (fuzz_one_in(32))
+	if (fuzz_one_in(64))
 		fuzz_put(step, fuzz_below(16), 1, fuzz_random());
 	if (fuzz_one_in(4))
 		fuzz_put(step, 16, 8, fuzz_value(FUZZ_ANY));
@@ -460,7 +472,7 @@ static inline void fuzz_mutate_message(struct fuzz_step *step)
 
 	switch (fuzz_below(9)) {
 	case 0:
-		step->size = fuzz_one_in(2) ? fuzz_pick(fuzz_interesting) : step->size +
+		step->size = fuzz_one_in(4) ? fuzz_pick(fuzz_interesting) : step->size +
 			     fuzz_below(17) - 8;
 		step->sent = step->size;
 		break;
@@ -497,7 +509,7 @@ static inline void fuzz_mutate_step(struct fuzz_step *step)
 {
 	if (step->op == FUZZ_MESSAGE)
 		fuzz_mutate_message(step);
-	else if (step->op == FUZZ_REPLY)
+	else if (step->op == FUZZ_REPLY || step->op == FUZZ_ANY_REPLY)
 		fuzz_make_reply(step);
 	else
 		fuzz_make_other(step);
@@ -538,6 +550,14 @@ static inline void fuzz_splice(struct fuzz_program *prog, const struct fuzz_prog
 		prog->nr = at;
 }
 
+static inline void fuzz_append(struct fuzz_program *prog, const struct fuzz_program *other)
+{
+	u32 i;
+
+	for (i = 0; i < other->nr && prog->nr < FUZZ_STEPS; i++)
+		fuzz_copy_step(&prog->steps[prog->nr++], &other->steps[i]);
+}
+
 static inline void fuzz_mutate(struct fuzz_program *prog, const struct fuzz_program *other)
 {
 	u32 at = fuzz_below(prog->nr), from = fuzz_below(prog->nr);
@@ -573,6 +593,44 @@ static inline void fuzz_make_program(struct fuzz_program *prog)
 		fuzz_make_step(&prog->steps[i]);
 		if (fuzz_one_in(6))
 			fuzz_mutate_step(&prog->steps[i]);
+	}
+}
+
+/* KVM, or the tool, ends the connection: what comes after it is lost. */
+static inline bool fuzz_is_end(const struct fuzz_step *step)
+{
+	u32 count = fuzz_get(step, 0, sizeof(u16)), size = fuzz_get(step, 8, sizeof(u16));
+
+	switch (step->op) {
+	case FUZZ_MESSAGE:
+		return step->sent != step->size || step->size > KVMI_MSG_SIZE ||
+		       step->id == KVMI_VCPU_EVENT ||
+		       (step->id == KVMI_VM_WRITE_PHYSICAL && step->size < 16 + size) ||
+		       (step->id == KVMI_VM_SET_PAGE_ACCESS && count &&
+			step->size < 8 + count * sizeof(struct kvmi_page_access_entry));
+	case FUZZ_REPLY:
+		return step->arg || step->sent != step->size || step->size < 16 ||
+		       (step->size > 16 && step->size != 24) ||
+		       (step->len && (!is_zero(step->data, min_t(u16, 8, step->len)) ||
+				      fuzz_get(step, 8, 8) > KVMI_EVENT_ACTION_CRASH));
+	case FUZZ_ANY_REPLY:
+	case FUZZ_DEADLINE:
+	case FUZZ_SHUTDOWN:
+	case FUZZ_CLOSE:
+	case FUZZ_UNHOOK:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static inline void fuzz_remove_ends(struct fuzz_program *prog)
+{
+	u32 i;
+
+	for (i = prog->nr; i-- > 0 && prog->nr > 1;) {
+		if (fuzz_is_end(&prog->steps[i]))
+			fuzz_remove(prog, i);
 	}
 }
 

@@ -19,7 +19,7 @@
 #include "kvmi_util.h"
 #include "test_util.h"
 
-#define DEFAULT_MESSAGES	50000
+#define DEFAULT_MESSAGES	10000
 
 /* Programs between two looks at whether KVM is alive, and for a connection. */
 #define BATCH			8
@@ -127,11 +127,11 @@ static void reconnect(void)
 	bool wild = tool.model.wild;
 
 	tool_disconnect();
-	if (tool.connections % VM_CONNECTIONS) {
-		fuzz_vm_restart(wild);
-	} else {
+	if (tool.connections % VM_CONNECTIONS == 0) {
 		fuzz_vm_destroy();
 		fuzz_vm_create(&tool.model);
+	} else if (wild || fuzz_one_in(4)) {
+		fuzz_vm_restart(wild);
 	}
 	tool_connect();
 	nr_recent = 0;
@@ -145,12 +145,18 @@ static void choose_program(struct fuzz_program *prog)
 	fuzz_seed(seed, nr_programs);
 	if (nr_programs < nr_corpus || getenv("KVMI_FUZZ_PROGRAM"))
 		return fuzz_copy(prog, corpus[nr_programs % nr_corpus]);
-	if (fuzz_one_in(4))
-		return fuzz_make_program(prog);
-
-	fuzz_copy(prog, corpus[fuzz_below(nr_corpus)]);
-	for (changes = 1 + fuzz_below(fuzz_one_in(4) ? 16 : 4); changes; changes--)
-		fuzz_mutate(prog, corpus[fuzz_below(nr_corpus)]);
+	if (fuzz_one_in(4)) {
+		fuzz_make_program(prog);
+	} else {
+		fuzz_copy(prog, corpus[fuzz_below(nr_corpus)]);
+		while (!fuzz_one_in(4))
+			fuzz_append(prog, corpus[fuzz_below(nr_corpus)]);
+		for (changes = 1 + fuzz_below(fuzz_one_in(4) ? 16 : 4); changes; changes--)
+			fuzz_mutate(prog, corpus[fuzz_below(nr_corpus)]);
+	}
+	/* A new connection takes much longer than a message. */
+	if (!fuzz_one_in(8))
+		fuzz_remove_ends(prog);
 }
 
 static void fuzz_one(void)

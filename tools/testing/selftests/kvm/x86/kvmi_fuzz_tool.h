@@ -17,7 +17,7 @@
 #define IN_SIZE		BIT(17)
 
 /* Until an event comes, if one does. */
-#define WAIT_MS		2
+#define WAIT_MS		1
 
 struct fuzz_tool {
 	struct model model;
@@ -212,11 +212,12 @@ static void tool_reply(const struct fuzz_step *step)
 	u16 size = step->size;
 	int i;
 
-	tool_flush(0);
-	if (!vcpu->waits && !tool.deaf)
-		tool_read_all();
-	/* A good one waits for its event. */
-	if (!vcpu->waits && !step->arg && !step->len)
+	if (!vcpu->waits) {
+		tool_flush(0);
+		if (!tool.deaf)
+			tool_read_all();
+	}
+	if (!vcpu->waits && step->op == FUZZ_REPLY)
 		return;
 
 	if (has_data)
@@ -300,6 +301,17 @@ static void tool_hang_up(u8 op)
 	tool.hung_up = true;
 }
 
+/* For an event of a vCPU, if it may have one. */
+static void tool_wait(struct model_vcpu *vcpu)
+{
+	tool_flush(0);
+	if (tool.deaf)
+		return;
+	tool_read_all();
+	if (!vcpu->waits && (vcpu->pauses || vcpu->injections || vcpu->stepped || vcpu->enabled))
+		tool_read(WAIT_MS);
+}
+
 static void tool_take_step(const struct fuzz_step *step)
 {
 	struct model_vcpu *vcpu = &tool.model.vcpu[step->id % FUZZ_RUNNING];
@@ -310,6 +322,7 @@ static void tool_take_step(const struct fuzz_step *step)
 				 step->len);
 		break;
 	case FUZZ_REPLY:
+	case FUZZ_ANY_REPLY:
 		tool_reply(step);
 		break;
 	case FUZZ_SPLIT:
@@ -335,9 +348,7 @@ static void tool_take_step(const struct fuzz_step *step)
 		tool_preunhook();
 		break;
 	case FUZZ_WAIT:
-		tool_flush(0);
-		if (!vcpu->waits && !tool.deaf)
-			tool_read(WAIT_MS);
+		tool_wait(vcpu);
 		break;
 	case FUZZ_SHUTDOWN:
 	case FUZZ_CLOSE:
@@ -353,10 +364,12 @@ static void tool_run(const struct fuzz_program *prog)
 
 	for (i = 0; i < prog->nr && !tool.eof && !tool.hung_up && !tool.model.must_close; i++)
 		tool_take_step(&prog->steps[i]);
+	/* Others may follow in the same write. */
+	if (!fuzz_one_in(4))
+		return;
 	tool_flush(0);
 	if (!tool.deaf)
 		tool_read_all();
-	tool.deaf = false;
 }
 
 static void tool_init(void)
