@@ -269,6 +269,8 @@ static inline u64 fuzz_value(u8 kind)
 	static const u8 accesses[] = { 0, 0, 1, 1, 3, 5, 7, 7, 7, 2, 4, 6, 8, 255 };
 
 	switch (kind) {
+	case FUZZ_PAD:
+		return fuzz_one_in(48) ? 1ull << fuzz_below(32) : 0;
 	case FUZZ_FLAG:
 		return fuzz_one_in(16) ? fuzz_below(256) : fuzz_below(2);
 	case FUZZ_MESSAGE_ID:
@@ -382,9 +384,8 @@ static inline void fuzz_make_tail(struct fuzz_step *step)
 	step->sent = step->size;
 }
 
-static inline void fuzz_make_message(struct fuzz_step *step)
+static inline void fuzz_make_command(struct fuzz_step *step, const struct fuzz_command *cmd)
 {
-	const struct fuzz_command *cmd = &fuzz_pick(fuzz_commands);
 	const struct fuzz_field *field;
 
 	fuzz_begin_step(step, FUZZ_MESSAGE);
@@ -395,6 +396,11 @@ static inline void fuzz_make_message(struct fuzz_step *step)
 	for (field = cmd->fields; field->kind; field++)
 		fuzz_put(step, field->offset, field->width, fuzz_value(field->kind));
 	fuzz_make_tail(step);
+}
+
+static inline void fuzz_make_message(struct fuzz_step *step)
+{
+	fuzz_make_command(step, &fuzz_pick(fuzz_commands));
 }
 
 /* Mostly one that KVM accepts. */
@@ -470,7 +476,7 @@ static inline void fuzz_mutate_message(struct fuzz_step *step)
 	const struct fuzz_command *cmd = fuzz_find_command(step->id);
 	u32 offset = fuzz_below(min_t(u32, FUZZ_DATA - 8, step->size + 1)), n = 0;
 
-	switch (fuzz_below(9)) {
+	switch (fuzz_below(12)) {
 	case 0:
 		step->size = fuzz_one_in(4) ? fuzz_pick(fuzz_interesting) : step->size +
 			     fuzz_below(17) - 8;

@@ -345,18 +345,73 @@ static void report(u64 ms)
 	ksft_print_msg("%u programs in the corpus, %u PCs covered\n", nr_corpus, covered->nr);
 }
 
-TEST_F_TIMEOUT(kvmi_fuzz, programs, 86400)
+static void begin(void)
 {
-	u64 messages = get_setting("KVMI_FUZZ_MESSAGES", DEFAULT_MESSAGES), start_ms, report_ms, ms;
-
-	ksft_print_msg("KVMI_FUZZ_SEED=%u KVMI_FUZZ_MESSAGES=%lu\n", seed, (unsigned long)messages);
 	cover_open(&main_cover);
 	cover_enable(&main_cover);
 	tool_init();
 	fuzz_vm_create(&tool.model);
 	fuzz_seed(seed, ~0ull);
 	tool_connect();
+}
 
+static void end(void)
+{
+	alarm(0);
+	tool_disconnect();
+	fuzz_vm_destroy();
+	cover_disable(&main_cover);
+	cover_close(&main_cover);
+}
+
+/* One step, and no other, is wrong. */
+static void try_step(const struct fuzz_step *step)
+{
+	struct fuzz_program *prog = recent[0];
+
+	alarm(HANG_S);
+	fuzz_copy_step(&prog->steps[0], step);
+	prog->nr = 1;
+	nr_recent = 1;
+	nr_programs++;
+	tool_run(prog);
+	if (nr_programs % 4 == 0 || tool.model.must_close)
+		tool_check_alive();
+	if (tool.eof || tool.model.must_close)
+		reconnect();
+}
+
+/* Each byte of each request is wrong once, or different. */
+TEST_F(kvmi_fuzz, each_byte)
+{
+	static const u8 changes[] = { 0x01, 0x80 };
+	struct fuzz_step good, step;
+	u32 i, at, change;
+
+	begin();
+	for (i = 0; i < ARRAY_SIZE(fuzz_commands); i++) {
+		fuzz_seed(seed, i);
+		fuzz_make_command(&good, &fuzz_commands[i]);
+		try_step(&good);
+		for (at = 0; at < min_t(u32, fuzz_commands[i].size, 40); at++) {
+			for (change = 0; change < ARRAY_SIZE(changes); change++) {
+				fuzz_copy_step(&step, &good);
+				fuzz_put(&step, at, 1, fuzz_get(&step, at, 1) ^ changes[change]);
+				try_step(&step);
+			}
+		}
+	}
+	tool_check_alive();
+	ksft_print_msg("%lu messages\n", (unsigned long)tool.model.messages);
+	end();
+}
+
+TEST_F_TIMEOUT(kvmi_fuzz, programs, 86400)
+{
+	u64 messages = get_setting("KVMI_FUZZ_MESSAGES", DEFAULT_MESSAGES), start_ms, report_ms, ms;
+
+	ksft_print_msg("KVMI_FUZZ_SEED=%u KVMI_FUZZ_MESSAGES=%lu\n", seed, (unsigned long)messages);
+	begin();
 	start_ms = now_ms();
 	report_ms = start_ms + REPORT_MS;
 	while (tool.model.messages < messages) {
@@ -372,11 +427,7 @@ TEST_F_TIMEOUT(kvmi_fuzz, programs, 86400)
 	report(ms);
 	if (main_cover.area && get_setting("KVMI_FUZZ_PRINT", 0))
 		print_corpus();
-
-	tool_disconnect();
-	fuzz_vm_destroy();
-	cover_disable(&main_cover);
-	cover_close(&main_cover);
+	end();
 }
 
 int main(int argc, char *argv[])
