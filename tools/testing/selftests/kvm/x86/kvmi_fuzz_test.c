@@ -191,6 +191,7 @@ static void fuzz_one(void)
 /* What a program covers on its own. */
 static void measure(const struct fuzz_program *prog, struct cover_set *set)
 {
+	alarm(HANG_S);
 	reconnect();
 	collect(set);
 	memset(set, 0, sizeof(*set));
