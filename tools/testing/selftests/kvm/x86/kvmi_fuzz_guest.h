@@ -18,7 +18,7 @@
 #define FUZZ_SLOT		1
 
 /* Between two rounds of the guest. */
-#define CALM_US		1000
+#define CALM_US		4000
 
 #define PROGRESS_PORT		0x2000
 #define GIVE_UP_PORT		0x2001

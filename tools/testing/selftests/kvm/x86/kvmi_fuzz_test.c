@@ -19,7 +19,7 @@
 #include "kvmi_util.h"
 #include "test_util.h"
 
-#define DEFAULT_MESSAGES	10000
+#define DEFAULT_MESSAGES	5000
 
 /* Programs between two looks at whether KVM is alive, and for a connection. */
 #define BATCH			8
