@@ -661,8 +661,9 @@ TEST_F(kvmi_page_mmu, many)
 	kvmi_stop(&runner);
 }
 
-#define NR_READ		(4 * HUGE)
-#define END_ROUNDS	20
+#define NR_READ		HUGE
+#define END_ROUNDS	50
+#define END_SECONDS	5
 
 static void guest_read_pages(u64 gva, u64 nr)
 {
@@ -700,6 +701,7 @@ TEST_F(kvmi_page_mmu, end_while_faulting)
 	struct kvm_vcpu *vcpu = self->vcpu[1];
 	struct kvmi_runner runner;
 	pthread_t dropper;
+	double start;
 	int i;
 
 	dropped.bytes = add_memory(self->vm, VM_MEM_SRC_ANONYMOUS, NR_READ, PG_LEVEL_2M);
@@ -708,7 +710,8 @@ TEST_F(kvmi_page_mmu, end_while_faulting)
 	kvmi_start(&runner, vcpu);
 	TEST_ASSERT(!pthread_create(&dropper, NULL, drop_pages, NULL), "pthread_create");
 
-	for (i = 0; i < END_ROUNDS; i++) {
+	start = seconds();
+	for (i = 0; i < END_ROUNDS && seconds() < start + END_SECONDS; i++) {
 		set_many(self->tool, NR_READ, R | X);
 		kvmi_unhook(self->vm);
 		kvmi_wait_sync(&runner, READ_ONCE(runner.syncs) + 1);
@@ -718,6 +721,7 @@ TEST_F(kvmi_page_mmu, end_while_faulting)
 	WRITE_ONCE(dropped.end, true);
 	pthread_join(dropper, NULL);
 	kvmi_stop(&runner);
+	ksft_print_msg("%d times\n", i);
 }
 
 /*
