@@ -67,6 +67,14 @@ counts_on() {
 	[ "$(counted "$1")" -gt "$2" ]
 }
 
+# stands_still CPU: it has not counted for a second.
+stands_still() {
+	local before
+	before=$(counted "$1")
+	sleep 1
+	[ "$(counted "$1")" = "$before" ]
+}
+
 # no_gap: every processor has counted without leaving out anything.
 no_gap() {
 	# The last line may be half of one.
