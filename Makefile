@@ -6,7 +6,8 @@ LINUX ?=
 BUILD ?= build
 PLATFORM ?=
 TEST ?=
-export LINUX BUILD PLATFORM TEST
+BASE ?=
+export LINUX BUILD PLATFORM TEST BASE
 
 lab := tools/lab
 
@@ -14,7 +15,8 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r t d; do printf '  make %-14s %s\n' "$$t" "$$d"; done
 	@echo
 	@echo '  LINUX=DIR|TARBALL    tree: your own kernel instead of Linux 7.3 from Debian'
-	@echo '  PLATFORM=qemu-svm|bochs-vmx|bochs-svm, TEST=GLOB    check: only these'
+	@echo '  PLATFORM=qemu-svm|bochs-vmx|bochs-svm, TEST=GLOB    check, bench: only these'
+	@echo '  BASE=REV             bench: compare with that revision of this repository'
 
 run: kernel ## the demonstration: a live guest under introspection
 	@$(lab)/run
@@ -24,6 +26,9 @@ check: ## every test, on three emulated machines (about half an hour)
 
 check-debug: ## the tests on a kernel with KASAN and the like: hours
 	@$(lab)/check-debug
+
+bench: deps ## what introspection costs, in instructions: build/bench.json
+	@$(lab)/bench
 
 shell: kernel ## a shell in the emulated AMD machine, with this machine's files
 	@$(lab)/shell
@@ -55,5 +60,5 @@ series-check: tree ## does it apply, and does every commit compile?
 clean: ## remove build/; downloads and the compiler cache stay
 	rm -rf $(BUILD)
 
-.PHONY: help run check check-debug shell deps tree patches kernel kvmi lint series series-check clean
+.PHONY: help run check check-debug bench shell deps tree patches kernel kvmi lint series series-check clean
 .DEFAULT_GOAL := help

@@ -7,7 +7,8 @@
 set -euo pipefail
 
 LAB=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-TOP=$(cd "$LAB/../.." && pwd)
+# Another state of this repository may be built by this lab, see bench.
+TOP=${LAB_TOP:-$(cd "$LAB/../.." && pwd)}
 BUILD=$(realpath -m "${BUILD:-$TOP/build}")
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/kvmi
 LOG=$BUILD/log
