@@ -3,8 +3,9 @@
  * What KVM introspection costs, in ticks of the time stamp counter. On an emulator
  * that counts instructions with it, these numbers are exact.
  *
- * kvmi_bench [GLOB...]: the cases that match, or all. Those without introspection
- * run on any kernel, the others need KVM_CAP_INTROSPECTION.
+ * kvmi_bench [-r ROUNDS] [GLOB...]: the cases that match, or all, with so many
+ * rounds, or enough of them. Those without introspection run on any kernel, the
+ * others need KVM_CAP_INTROSPECTION.
  *
  * A case that crosses the socket has a floor: two threads that exchange messages of
  * the same sizes over a socketpair, and do nothing else.
@@ -33,6 +34,8 @@
 
 #define EXTRA_PAGES	4096
 #define MAX_VCPUS	64
+#define MEMORY_VMS	16
+#define MEMORY_VCPUS	16
 
 #define EVENT_SIZE(payload)	(sizeof(struct kvmi_msg_hdr) + KVMI_EVENT_SIZE + (payload))
 #define ANSWER_SIZE(data)	(sizeof(struct kvmi_msg_hdr) + sizeof(struct kvmi_vcpu_hdr) + \
@@ -104,6 +107,9 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+/* How many there are to be in any case. */
+static size_t rounds;
+
 /* Returns true if more are needed. */
 static bool add_samples(struct samples *s, const u64 *round, size_t nr)
 {
@@ -120,6 +126,9 @@ static bool add_samples(struct samples *s, const u64 *round, size_t nr)
 
 	if (s->nr + nr > ARRAY_SIZE(s->ticks))
 		return false;
+
+	if (rounds)
+		return s->nr < rounds * nr;
 
 	return s->stable < STABLE_ROUNDS || s->nr < MIN_SAMPLES;
 }
@@ -744,6 +753,84 @@ static void run_floor(struct env *env)
 	close(fds[1]);
 }
 
+/* Memory, in bytes. */
+
+static u64 free_memory(void)
+{
+	unsigned long kib = 0;
+	char line[100];
+	FILE *f;
+
+	/* The processors give back what they hold free; what is on its way arrives. */
+	f = fopen("/proc/sys/vm/compact_memory", "w");
+	if (f) {
+		fputs("1", f);
+		fclose(f);
+	}
+	usleep(200000);
+
+	f = fopen("/proc/meminfo", "r");
+	TEST_ASSERT(f, "/proc/meminfo: %s", strerror(errno));
+	while (!kib && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "MemFree: %lu kB", &kib) != 1)
+			kib = 0;
+	}
+	fclose(f);
+
+	return kib * 1024ull;
+}
+
+/* What it takes to hook some VMs, with the sockets. */
+static u64 hook_memory(int vcpus)
+{
+	struct kvmi_tool *tools[MEMORY_VMS];
+	struct kvm_vcpu *vcpu[MAX_VCPUS];
+	struct kvm_vm *vms[MEMORY_VMS];
+	u64 before, after;
+	int i;
+
+	for (i = 0; i < MEMORY_VMS; i++)
+		vms[i] = vm_create_with_vcpus(vcpus, guest_halt, vcpu);
+	before = free_memory();
+	for (i = 0; i < MEMORY_VMS; i++)
+		tools[i] = kvmi_hook(vms[i]);
+	after = free_memory();
+	for (i = 0; i < MEMORY_VMS; i++) {
+		kvmi_free(tools[i]);
+		kvm_vm_free(vms[i]);
+	}
+
+	return before - after;
+}
+
+static void run_memory_vm(struct env *env)
+{
+	u64 bytes = hook_memory(1) / MEMORY_VMS;
+
+	add_samples(env->samples, &bytes, 1);
+}
+
+static void run_memory_vcpu(struct env *env)
+{
+	u64 bytes = hook_memory(1);
+
+	bytes = (hook_memory(1 + MEMORY_VCPUS) - bytes) / (MEMORY_VMS * MEMORY_VCPUS);
+	add_samples(env->samples, &bytes, 1);
+}
+
+static void run_memory_pages(struct env *env)
+{
+	u64 bytes;
+
+	create_vm(env);
+	env->tool = kvmi_hook(env->vm);
+	bytes = free_memory();
+	set_accesses(env->tool, OTHER_GPA, OTHER_PAGES, ACCESS_READ);
+	bytes -= free_memory();
+	add_samples(env->samples, &bytes, 1);
+	free_vm(env);
+}
+
 static const struct bench benches[] = {
 	/* On any kernel. */
 	{ "cpuid", run_exits, .guest = guest_cpuid },
@@ -804,18 +891,21 @@ static const struct bench benches[] = {
 	{ "set_page_access_1_8_vcpus", run_set_access_1, true, guest_map, .vcpus = 8 },
 	{ "set_page_access_1_64_vcpus", run_set_access_1, true, guest_map, .vcpus = 64 },
 	{ "set_page_access_511_64_vcpus", run_set_access_511, true, guest_map, .vcpus = 64 },
+	{ "memory_vm", run_memory_vm, true },
+	{ "memory_vcpu", run_memory_vcpu, true },
+	{ "memory_pages_200000", run_memory_pages, true, guest_halt, .restricted = OTHER_PAGES },
 };
 
 static bool is_wanted(const char *name, int argc, char **argv)
 {
 	int i;
 
-	for (i = 1; i < argc; i++) {
+	for (i = optind; i < argc; i++) {
 		if (!fnmatch(argv[i], name, 0))
 			return true;
 	}
 
-	return argc < 2;
+	return argc == optind;
 }
 
 static void run_bench(const struct bench *bench)
@@ -837,7 +927,12 @@ static void run_bench(const struct bench *bench)
 int main(int argc, char **argv)
 {
 	bool kvmi = kvm_check_cap(KVM_CAP_INTROSPECTION) > 0;
-	int i, nr = 0;
+	int i, opt, nr = 0;
+
+	while ((opt = getopt(argc, argv, "r:")) != -1) {
+		TEST_ASSERT(opt == 'r', "Usage: %s [-r ROUNDS] [GLOB...]", argv[0]);
+		rounds = atoi_positive("Rounds", optarg);
+	}
 
 	for (i = 0; i < ARRAY_SIZE(benches); i++)
 		nr += is_wanted(benches[i].name, argc, argv);
