@@ -27,12 +27,17 @@
 #define STABLE_ROUNDS	3
 #define MIN_SAMPLES	16
 
+/* What is restricted while the guest uses it, */
 #define PAGES		511
-#define OTHER_PAGES	200000
-#define OTHER_GPA	(4ull << 30)
-#define OTHER_SLOT	10
+#define PAGES_SLOT	10
+#define PAGES_GPA	0x40000000ull
+#define PAGES_GVA	PAGES_GPA
 
-#define EXTRA_PAGES	4096
+/* and while it does not. */
+#define OTHER_PAGES	200000
+#define OTHER_GPA	0x100000000ull
+#define OTHER_SLOT	11
+
 #define MAX_VCPUS	64
 #define MEMORY_VMS	16
 #define MEMORY_VCPUS	16
@@ -63,8 +68,6 @@ struct env {
 	struct kvm_vcpu *vcpu;
 	struct kvmi_tool *tool;
 	pthread_t thread;
-	gva_t pages;
-	gpa_t gpa;
 	u8 *hva;
 
 	/* Commands to the vCPU, whose replies come once it runs. */
@@ -137,7 +140,6 @@ static bool add_samples(struct samples *s, const u64 *round, size_t nr)
 
 static u64 guest_samples[ROUND];
 static u64 guest_value;
-static u64 guest_pages;
 
 static __always_inline void guest_measure(void (*op)(u64 i))
 {
@@ -187,12 +189,12 @@ static __always_inline void op_hypercall(u64 i)
 
 static __always_inline void op_store(u64 i)
 {
-	WRITE_ONCE(*(u64 *)guest_pages, i);
+	WRITE_ONCE(*(u64 *)PAGES_GVA, i);
 }
 
 static __always_inline void op_store_each(u64 i)
 {
-	WRITE_ONCE(*(u64 *)(guest_pages + i * PAGE_SIZE), i);
+	WRITE_ONCE(*(u64 *)(PAGES_GVA + i * PAGE_SIZE), i);
 }
 
 static void guest_cpuid(void)
@@ -280,25 +282,26 @@ static void run_guest(struct env *env)
 
 static void create_vm(struct env *env)
 {
-	const struct bench *bench = env->bench;
-	int i;
+	int i, vcpus = max(env->bench->vcpus, 1);
+	struct kvm_vcpu *vcpu[MAX_VCPUS];
 
-	env->vm = __vm_create_with_one_vcpu(&env->vcpu, EXTRA_PAGES, bench->guest);
-	env->pages = vm_alloc_pages(env->vm, PAGES);
-	env->gpa = addr_gva2gpa(env->vm, env->pages);
-	env->hva = addr_gva2hva(env->vm, env->pages);
+	env->vm = __vm_create_with_vcpus(VM_SHAPE_DEFAULT, vcpus, 0, env->bench->guest, vcpu);
+	env->vcpu = vcpu[0];
+	vm_userspace_mem_region_add(env->vm, VM_MEM_SRC_ANONYMOUS, PAGES_GPA, PAGES_SLOT, PAGES,
+				    0);
+	virt_map(env->vm, PAGES_GVA, PAGES_GPA, PAGES);
+	env->hva = addr_gpa2hva(env->vm, PAGES_GPA);
 	memset(env->hva, 0, PAGES * PAGE_SIZE);
-	guest_pages = env->pages;
-	sync_global_to_guest(env->vm, guest_pages);
 
-	for (i = 1; i < bench->vcpus; i++)
-		kvmi_start(&env->runners[env->nr_runners++],
-			   vm_vcpu_add(env->vm, i, guest_halt));
+	for (i = 1; i < vcpus; i++) {
+		vcpu_arch_set_entry_point(vcpu[i], guest_halt);
+		kvmi_start(&env->runners[env->nr_runners++], vcpu[i]);
+	}
 	/* Until they are halted. */
 	if (env->nr_runners)
 		usleep(100000);
 
-	if (bench->restricted)
+	if (env->bench->restricted)
 		vm_userspace_mem_region_add(env->vm, VM_MEM_SRC_ANONYMOUS, OTHER_GPA,
 					    OTHER_SLOT, OTHER_PAGES, 0);
 }
@@ -405,7 +408,7 @@ static void run_exits_watched(struct env *env)
 	enable_event(env, KVMI_VCPU_EVENT_PF);
 	select_cr(env, 0);
 	select_msr(env, MSR_LSTAR);
-	set_accesses(env->tool, env->gpa, PAGES, ACCESS_READ);
+	set_accesses(env->tool, PAGES_GPA, PAGES, ACCESS_READ);
 	run_guest(env);
 	for (i = 0; i < env->nr_sent; i++)
 		TEST_ASSERT_EQ(kvmi_recv_reply(env->tool, env->sent[i].id, env->sent[i].seq,
@@ -514,7 +517,7 @@ static void answer_any(struct env *env, const struct kvmi_ev *ev)
 		break;
 	case KVMI_VCPU_EVENT_HYPERCALL:
 		if (lift)
-			set_accesses(env->tool, env->gpa, ROUND, ACCESS_READ);
+			set_accesses(env->tool, PAGES_GPA, ROUND, ACCESS_READ);
 		break;
 	}
 	answer_event(fd, ev, KVMI_EVENT_ACTION_CONTINUE, NULL, 0);
@@ -559,7 +562,7 @@ static void run_events(struct env *env)
 	if (bench->guest == guest_lift)
 		enable_event(env, KVMI_VCPU_EVENT_HYPERCALL);
 	else if (bench->event == KVMI_VCPU_EVENT_PF)
-		set_accesses(env->tool, env->gpa, 1, ACCESS_READ);
+		set_accesses(env->tool, PAGES_GPA, 1, ACCESS_READ);
 	start_thread(env, answer_events);
 	measure_guest(env);
 	kvmi_unhook(env->vm);
@@ -621,7 +624,7 @@ static void run_read_physical(struct env *env)
 
 	create_vm(env);
 	hook_vm(env);
-	msg.req.gpa = env->gpa;
+	msg.req.gpa = PAGES_GPA;
 	measure_command(env, &msg, sizeof(msg), REPLY_SIZE(PAGE_SIZE));
 	free_vm(env);
 }
@@ -677,12 +680,12 @@ static void measure_set_access(struct env *env, int nr)
 		run_guest(env);
 		for (i = 0; i < n; i++) {
 			for (j = 0; j < nr; j++) {
-				msg.entries[j].gpa = env->gpa + (i + j) * PAGE_SIZE;
+				msg.entries[j].gpa = PAGES_GPA + (i + j) * PAGE_SIZE;
 				msg.entries[j].access = ACCESS_READ;
 			}
 			round[i] = command(env, &msg, ACCESS_SIZE(nr), REPLY_SIZE(0));
 		}
-		set_accesses(env->tool, env->gpa, n * nr, ACCESS_ALL);
+		set_accesses(env->tool, PAGES_GPA, n * nr, ACCESS_ALL);
 	} while (add_samples(env->samples, round, n));
 }
 
@@ -937,6 +940,7 @@ int main(int argc, char **argv)
 	for (i = 0; i < ARRAY_SIZE(benches); i++)
 		nr += is_wanted(benches[i].name, argc, argv);
 
+	setlinebuf(stdout);
 	ksft_print_header();
 	ksft_set_plan(nr);
 	for (i = 0; i < ARRAY_SIZE(benches); i++) {
