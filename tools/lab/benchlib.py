@@ -20,10 +20,6 @@ class Quantity:
         if m[3]:
             self.low = self.high = low * (1 + float(m[3]) / 100)
 
-    def ratio(self, reference):
-        low, high = (ratio(x, reference.low) for x in (self.low, self.high))
-        return low if low == high else f"{low} to {high}"
-
     @property
     def middle(self):
         return (self.low + self.high) / 2
@@ -41,6 +37,15 @@ class Target:
         self.units = int(fields[3])
         self.v10 = [Quantity(x) for x in fields[4:]]
 
+    def __str__(self):
+        if not self.target.endswith("x"):
+            return self.target
+        return self.ratio(float(self.target[:-1]), 1)
+
+    def ratio(self, a, b):
+        """Floors are multiplied, exits made a little dearer."""
+        return f"{a / b:.2f} x" if self.against.startswith("floor_") else ratio(a, b)
+
     def limit(self, reference):
         """The target for what costs so much in the case it is held against."""
         if self.target.endswith("x"):
@@ -52,8 +57,11 @@ def ratio(a, b):
     """As a multiple, or with its sign in percent if it is close to 1."""
     if not b:
         return "-"
-    if 0.8 < a / b < 1.25:
-        return f"{(a / b - 1) * 100:+.1f} %"
+    more = (a / b - 1) * 100
+    if abs(more) < 5:
+        return f"{more:+.2f} %"
+    if abs(more) < 25:
+        return f"{more:+.1f} %"
     return f"{a / b:.2f} x"
 
 
