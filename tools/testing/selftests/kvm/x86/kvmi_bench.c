@@ -40,7 +40,7 @@
 
 #define MAX_VCPUS	64
 #define MEMORY_VMS	16
-#define MEMORY_VCPUS	16
+#define MEMORY_VCPUS	(MAX_VCPUS - 1)
 
 #define EVENT_SIZE(payload)	(sizeof(struct kvmi_msg_hdr) + KVMI_EVENT_SIZE + (payload))
 #define ANSWER_SIZE(data)	(sizeof(struct kvmi_msg_hdr) + sizeof(struct kvmi_vcpu_hdr) + \
@@ -764,13 +764,15 @@ static u64 free_memory(void)
 	char line[100];
 	FILE *f;
 
-	/* The processors give back what they hold free; what is on its way arrives. */
+	/* The kernel frees some objects only seconds later, in batches. */
+	sleep(8);
+
+	/* The processors give back what they hold free. */
 	f = fopen("/proc/sys/vm/compact_memory", "w");
 	if (f) {
 		fputs("1", f);
 		fclose(f);
 	}
-	usleep(200000);
 
 	f = fopen("/proc/meminfo", "r");
 	TEST_ASSERT(f, "/proc/meminfo: %s", strerror(errno));
