@@ -40,7 +40,7 @@
 
 #define MAX_VCPUS	64
 #define MEMORY_VMS	16
-#define MEMORY_VCPUS	(MAX_VCPUS - 1)
+#define MEMORY_VCPUS	20
 
 #define EVENT_SIZE(payload)	(sizeof(struct kvmi_msg_hdr) + KVMI_EVENT_SIZE + (payload))
 #define ANSWER_SIZE(data)	(sizeof(struct kvmi_msg_hdr) + sizeof(struct kvmi_vcpu_hdr) + \
