@@ -39,8 +39,6 @@
 #define OTHER_SLOT	11
 
 #define MAX_VCPUS	64
-#define MEMORY_VMS	16
-#define MEMORY_VCPUS	20
 
 #define EVENT_SIZE(payload)	(sizeof(struct kvmi_msg_hdr) + KVMI_EVENT_SIZE + (payload))
 #define ANSWER_SIZE(data)	(sizeof(struct kvmi_msg_hdr) + sizeof(struct kvmi_vcpu_hdr) + \
@@ -785,44 +783,6 @@ static u64 free_memory(void)
 	return kib * 1024ull;
 }
 
-/* What it takes to hook some VMs, with the sockets. */
-static u64 hook_memory(int vcpus)
-{
-	struct kvmi_tool *tools[MEMORY_VMS];
-	struct kvm_vcpu *vcpu[MAX_VCPUS];
-	struct kvm_vm *vms[MEMORY_VMS];
-	u64 before, after;
-	int i;
-
-	for (i = 0; i < MEMORY_VMS; i++)
-		vms[i] = vm_create_with_vcpus(vcpus, guest_halt, vcpu);
-	before = free_memory();
-	for (i = 0; i < MEMORY_VMS; i++)
-		tools[i] = kvmi_hook(vms[i]);
-	after = free_memory();
-	for (i = 0; i < MEMORY_VMS; i++) {
-		kvmi_free(tools[i]);
-		kvm_vm_free(vms[i]);
-	}
-
-	return before - after;
-}
-
-static void run_memory_vm(struct env *env)
-{
-	u64 bytes = hook_memory(1) / MEMORY_VMS;
-
-	add_samples(env->samples, &bytes, 1);
-}
-
-static void run_memory_vcpu(struct env *env)
-{
-	u64 bytes = hook_memory(1);
-
-	bytes = (hook_memory(1 + MEMORY_VCPUS) - bytes) / (MEMORY_VMS * MEMORY_VCPUS);
-	add_samples(env->samples, &bytes, 1);
-}
-
 static void run_memory_pages(struct env *env)
 {
 	u64 bytes;
@@ -896,8 +856,6 @@ static const struct bench benches[] = {
 	{ "set_page_access_1_8_vcpus", run_set_access_1, true, guest_map, .vcpus = 8 },
 	{ "set_page_access_1_64_vcpus", run_set_access_1, true, guest_map, .vcpus = 64 },
 	{ "set_page_access_511_64_vcpus", run_set_access_511, true, guest_map, .vcpus = 64 },
-	{ "memory_vm", run_memory_vm, true },
-	{ "memory_vcpu", run_memory_vcpu, true },
 	{ "memory_pages_200000", run_memory_pages, true, guest_halt, .restricted = OTHER_PAGES },
 };
 
