@@ -662,8 +662,8 @@ TEST_F(kvmi_page_mmu, many)
 }
 
 #define NR_READ		HUGE
-#define END_ROUNDS	50
-#define END_SECONDS	5
+#define END_ROUNDS	200
+#define END_SECONDS	8
 
 static void guest_read_pages(u64 gva, u64 nr)
 {
@@ -683,12 +683,9 @@ static struct {
 
 static void *drop_pages(void *unused)
 {
-	while (!READ_ONCE(dropped.end)) {
+	while (!READ_ONCE(dropped.end))
 		TEST_ASSERT(!madvise(dropped.bytes, NR_READ * PAGE_SIZE, MADV_DONTNEED),
 			    "madvise");
-		/* Without a break the vCPU would never get a page. */
-		usleep(2000);
-	}
 	return NULL;
 }
 
@@ -714,12 +711,14 @@ TEST_F(kvmi_page_mmu, end_while_faulting)
 	for (i = 0; i < END_ROUNDS && seconds() < start + END_SECONDS; i++) {
 		set_many(self->tool, NR_READ, R | X);
 		kvmi_unhook(self->vm);
-		kvmi_wait_sync(&runner, READ_ONCE(runner.syncs) + 1);
 		kvmi_free(self->tool);
 		self->tool = kvmi_hook(self->vm);
 	}
 	WRITE_ONCE(dropped.end, true);
 	pthread_join(dropper, NULL);
+
+	/* The guest goes on. */
+	kvmi_wait_sync(&runner, READ_ONCE(runner.syncs) + 2);
 	kvmi_stop(&runner);
 	ksft_print_msg("%d times\n", i);
 }
