@@ -754,48 +754,6 @@ static void run_floor(struct env *env)
 	close(fds[1]);
 }
 
-/* Memory, in bytes. */
-
-static u64 free_memory(void)
-{
-	unsigned long kib = 0;
-	char line[100];
-	FILE *f;
-
-	/* The kernel frees some objects only seconds later, in batches. */
-	sleep(8);
-
-	/* The processors give back what they hold free. */
-	f = fopen("/proc/sys/vm/compact_memory", "w");
-	if (f) {
-		fputs("1", f);
-		fclose(f);
-	}
-
-	f = fopen("/proc/meminfo", "r");
-	TEST_ASSERT(f, "/proc/meminfo: %s", strerror(errno));
-	while (!kib && fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "MemFree: %lu kB", &kib) != 1)
-			kib = 0;
-	}
-	fclose(f);
-
-	return kib * 1024ull;
-}
-
-static void run_memory_pages(struct env *env)
-{
-	u64 bytes;
-
-	create_vm(env);
-	env->tool = kvmi_hook(env->vm);
-	bytes = free_memory();
-	set_accesses(env->tool, OTHER_GPA, OTHER_PAGES, ACCESS_READ);
-	bytes -= free_memory();
-	add_samples(env->samples, &bytes, 1);
-	free_vm(env);
-}
-
 static const struct bench benches[] = {
 	/* On any kernel. */
 	{ "cpuid", run_exits, .guest = guest_cpuid },
@@ -856,7 +814,6 @@ static const struct bench benches[] = {
 	{ "set_page_access_1_8_vcpus", run_set_access_1, true, guest_map, .vcpus = 8 },
 	{ "set_page_access_1_64_vcpus", run_set_access_1, true, guest_map, .vcpus = 64 },
 	{ "set_page_access_511_64_vcpus", run_set_access_511, true, guest_map, .vcpus = 64 },
-	{ "memory_pages_200000", run_memory_pages, true, guest_halt, .restricted = OTHER_PAGES },
 };
 
 static bool is_wanted(const char *name, int argc, char **argv)
