@@ -15,16 +15,25 @@ struct kvm_vcpu;
 #ifdef CONFIG_KVM_INTROSPECTION
 
 /**
+ * struct kvm_gfn_access_map - see arch/x86/kvm/mmu/gfn_access_map.c
+ * @blocks: of pages, some of which are or were restricted
+ * @nr: number of restricted pages. Changed with mmu_lock held for writing
+ */
+struct kvm_gfn_access_map {
+	struct xarray blocks;
+	unsigned long nr;
+};
+
+/**
  * struct kvm_gfn_access - part of struct kvm_arch
- * @map: gfn -> KVM_GFN_ACCESS_*, restricted gfns only. Changed with mmu_lock held
- *	 for writing
+ * @map: which pages are restricted
  * @counted: the VM is counted in the static key
  * @open_for: the only vCPU that may be in guest mode: what it was allowed to do is
  *	      not restricted for it. Changed with mmu_lock held for writing
  * @closed: the other vCPUs wait here for the end of that
  */
 struct kvm_gfn_access {
-	struct xarray map;
+	struct kvm_gfn_access_map map;
 	bool counted;
 	struct kvm_vcpu *open_for;
 	wait_queue_head_t closed;
@@ -44,6 +53,8 @@ struct kvm_gfn_access {
  * @open_runs: how often guest mode was entered while kvm_gfn_access.open_for is
  *	       this vCPU
  * @exempt: KVM accesses memory in a way that cannot be started over
+ * @looking: KVM has looked at the map since the vCPU was last in guest mode, and
+ *	     may be accessing memory on that ground. Read by others
  * @denied: the last access was denied; how, is in @gva, @gpa and @access
  * @gva: guest virtual address, INVALID_GPA if it is not known
  * @gpa: guest physical address
@@ -58,6 +69,7 @@ struct kvm_gfn_access_vcpu {
 	u64 passes[KVM_GFN_PASS_PAGES];
 	unsigned int open_runs;
 	bool exempt;
+	bool looking;
 	bool denied;
 	u64 gva;
 	u64 gpa;

@@ -4,6 +4,7 @@
  */
 #include <linux/kvmi_host.h>
 #include <linux/slab.h>
+#include <linux/unaligned.h>
 
 #include "mmu/gfn_access.h"
 #include "regs.h"
@@ -14,12 +15,22 @@ static_assert(KVMI_PAGE_ACCESS_R == KVM_GFN_ACCESS_R);
 static_assert(KVMI_PAGE_ACCESS_W == KVM_GFN_ACCESS_W);
 static_assert(KVMI_PAGE_ACCESS_X == KVM_GFN_ACCESS_X);
 
+/* @slot: of the entry before, which is most likely that of this one, too */
 static bool kvmi_is_legal_entry(struct kvm *kvm,
-				const struct kvmi_page_access_entry *entry)
+				const struct kvmi_page_access_entry *entry,
+				struct kvm_memory_slot **slot)
 {
-	return !memchr_inv(entry->padding, 0, sizeof(entry->padding)) &&
-	       kvm_gfn_access_is_legal(entry->access) &&
-	       kvm_is_visible_gfn(kvm, gpa_to_gfn(entry->gpa));
+	gfn_t gfn = gpa_to_gfn(entry->gpa);
+
+	/* The padding must be 0: it is looked at together with what is before it. */
+	if (get_unaligned_le64(&entry->access) != entry->access ||
+	    !kvm_gfn_access_is_legal(entry->access))
+		return false;
+
+	if (!*slot || gfn - (*slot)->base_gfn >= (*slot)->npages)
+		*slot = gfn_to_memslot(kvm, gfn);
+
+	return kvm_is_visible_memslot(*slot);
 }
 
 /* KVMI_VM_SET_PAGE_ACCESS */
@@ -28,6 +39,7 @@ int kvmi_arch_vm_set_page_access(struct kvmi_call *call)
 	const struct kvmi_vm_set_page_access *req = call->req;
 	struct kvm *kvm = call->kvm;
 	struct kvm_gfn_access_change *changes;
+	struct kvm_memory_slot *slot = NULL;
 	int i, nr = 0, r = 0;
 
 	if (req->count && call->req_len < struct_size(req, entries, req->count))
@@ -42,7 +54,7 @@ int kvmi_arch_vm_set_page_access(struct kvmi_call *call)
 
 	scoped_guard(srcu, &kvm->srcu) {
 		for (i = 0; i < req->count; i++) {
-			if (!kvmi_is_legal_entry(kvm, &req->entries[i])) {
+			if (!kvmi_is_legal_entry(kvm, &req->entries[i], &slot)) {
 				r = -KVM_EINVAL;
 				continue;
 			}

@@ -2,9 +2,8 @@
 /*
  * What a guest may do with single pages of its memory.
  *
- * A map of each VM says for a gfn which of reading, writing and executing are
- * allowed; what is not in it is not restricted. The map knows nothing of memslots
- * and SPTEs. It is looked at where SPTEs are made, where a fault is about to be
+ * A map of each VM (gfn_access_map.c) says for a gfn which of reading, writing and
+ * executing are allowed. The map knows nothing of memslots and SPTEs. It is looked at where SPTEs are made, where a fault is about to be
  * resolved, where the size of a mapping is decided, and where KVM accesses memory
  * in place of the guest.
  *
@@ -30,6 +29,7 @@
 #include "x86.h"
 
 #include "gfn_access.h"
+#include "gfn_access_map.h"
 
 /* In kvm_gfn_access_vcpu.passes: page tables of the guest, used as such. */
 #define KVM_GFN_PASS_WALK	BIT(3)
@@ -48,7 +48,7 @@ DEFINE_STATIC_KEY_DEFERRED_FALSE(kvm_gfn_access_in_use, HZ);
 /* A VM is created. */
 void kvm_gfn_access_init(struct kvm *kvm)
 {
-	xa_init_flags(&kvm->arch.gfn_access.map, XA_FLAGS_ACCOUNT);
+	kvm_gfn_map_init(&kvm->arch.gfn_access.map);
 	init_waitqueue_head(&kvm->arch.gfn_access.closed);
 }
 
@@ -80,19 +80,14 @@ bool kvm_gfn_access_is_legal(unsigned int access)
 	}
 }
 
-/* What the map says. */
 static unsigned int kvm_gfn_access(struct kvm *kvm, gfn_t gfn)
 {
-	void *entry = xa_load(&kvm->arch.gfn_access.map, gfn);
-
-	return entry ? xa_to_value(entry) : KVM_GFN_ACCESS_ALL;
+	return kvm_gfn_map_access(&kvm->arch.gfn_access.map, gfn);
 }
 
 bool __kvm_gfn_range_is_restricted(struct kvm *kvm, gfn_t gfn, u64 nr)
 {
-	unsigned long index = gfn;
-
-	return xa_find(&kvm->arch.gfn_access.map, &index, gfn + nr - 1, XA_PRESENT);
+	return kvm_gfn_map_is_restricted(&kvm->arch.gfn_access.map, gfn, nr);
 }
 
 int __kvm_gfn_access_max_level(struct kvm *kvm, gfn_t gfn, int level)
@@ -227,6 +222,13 @@ bool __kvm_gfn_access_allows(struct kvm_vcpu *vcpu, gpa_t gpa, unsigned int acce
 {
 	gfn_t gfn = gpa_to_gfn(gpa);
 
+	WRITE_ONCE(vcpu->arch.gfn_access.looking, true);
+	/* Pairs with kvm_gfn_access_wait_for_lookers(). */
+	smp_mb();
+
+	if (!READ_ONCE(vcpu->kvm->arch.gfn_access.map.nr))
+		return true;
+
 	return (kvm_gfn_allowed(vcpu, gfn) | kvm_gfn_pass(vcpu, gfn)) & access;
 }
 
@@ -284,7 +286,7 @@ void kvm_gfn_access_step_over(struct kvm_vcpu *vcpu)
 	write_lock(&kvm->mmu_lock);
 
 	if (!kvm->arch.gfn_access.open_for && ga->nr_passes &&
-	    !xa_empty(&kvm->arch.gfn_access.map)) {
+	    kvm->arch.gfn_access.map.nr) {
 		/* Faults of other vCPUs that are being resolved start over. */
 		kvm_mmu_invalidate_start(kvm);
 		for (i = 0; i < ga->nr_passes; i++)
@@ -295,7 +297,7 @@ void kvm_gfn_access_step_over(struct kvm_vcpu *vcpu)
 		ga->open_runs = 0;
 		WRITE_ONCE(kvm->arch.gfn_access.open_for, vcpu);
 	} else if (kvm->arch.gfn_access.open_for != vcpu &&
-		   xa_empty(&kvm->arch.gfn_access.map)) {
+		   !kvm->arch.gfn_access.map.nr) {
 		/* Lifted meanwhile: the guest can do it as it is. */
 		ga->nr_passes = 0;
 	}
@@ -484,40 +486,114 @@ int kvm_gfn_access_emulation(struct kvm_vcpu *vcpu)
 }
 
 /*
- * Apply a change to the map. Returns true if the mappings of something are to be
- * zapped.
+ * Pages in a row, of one block, that have been changed and whose mappings are to be
+ * zapped: together, that is cheaper.
  */
-static bool kvm_change_gfn_access(struct kvm *kvm,
-				  const struct kvm_gfn_access_change *change,
-				  gfn_t *start, gfn_t *end, int *r)
+struct kvm_gfn_zap {
+	struct kvm_gfn_block *block;
+	gfn_t start, end;
+	bool lifts, flush;
+};
+
+static void kvm_gfn_zap(struct kvm *kvm, struct kvm_gfn_zap *zap)
 {
-	struct xarray *map = &kvm->arch.gfn_access.map;
-	int err;
-
-	if (kvm_gfn_access(kvm, change->gfn) == change->access)
-		return false;
-
-	*start = change->gfn;
-	*end = *start + 1;
-
-	if (change->access != KVM_GFN_ACCESS_ALL) {
-		err = xa_err(xa_store(map, change->gfn, xa_mk_value(change->access),
-				      GFP_NOWAIT));
-		if (err)
-			*r = err;
-		return !err;
-	}
-
-	xa_erase(map, change->gfn);
+	if (zap->start == zap->end)
+		return;
 
 	/* What is left of a huge page can become one again. */
-	if (!__kvm_gfn_range_is_restricted(kvm, gfn_round_for_level(*start, PG_LEVEL_2M),
-					   KVM_PAGES_PER_HPAGE(PG_LEVEL_2M))) {
-		*start = gfn_round_for_level(*start, PG_LEVEL_2M);
-		*end = *start + KVM_PAGES_PER_HPAGE(PG_LEVEL_2M);
+	if (zap->lifts && kvm_gfn_block_is_empty(zap->block)) {
+		zap->start = gfn_round_for_level(zap->start, PG_LEVEL_2M);
+		zap->end = zap->start + KVM_GFN_BLOCK_PAGES;
 	}
 
-	return true;
+	kvm_mmu_invalidate_range_add(kvm, zap->start, zap->end);
+	zap->flush = kvm_mmu_zap_gfns(kvm, zap->start, zap->end, zap->flush);
+	zap->end = zap->start;
+}
+
+static void kvm_gfn_zap_add(struct kvm *kvm, struct kvm_gfn_zap *zap,
+			    struct kvm_gfn_block *block, gfn_t gfn)
+{
+	if (gfn != zap->end || block != zap->block) {
+		kvm_gfn_zap(kvm, zap);
+		zap->block = block;
+		zap->start = gfn;
+		zap->lifts = false;
+	}
+	zap->end = gfn + 1;
+}
+
+/*
+ * Apply changes to the map, and zap what they concern. Returns 0, or -ENOMEM if a
+ * page has no room in the map.
+ */
+static int kvm_change_gfn_access(struct kvm *kvm, struct kvm_gfn_zap *zap,
+				 const struct kvm_gfn_access_change *changes, int nr,
+				 bool *restricts)
+{
+	struct kvm_gfn_access_map *map = &kvm->arch.gfn_access.map;
+	struct kvm_gfn_block *block = NULL;
+	unsigned long index = ULONG_MAX;
+	unsigned int old, new;
+	int i, r = 0;
+	gfn_t gfn;
+
+	for (i = 0; i < nr; i++) {
+		gfn = changes[i].gfn;
+		new = changes[i].access;
+
+		if (kvm_gfn_block_index(gfn) != index) {
+			index = kvm_gfn_block_index(gfn);
+			block = kvm_gfn_map_block(map, gfn);
+		}
+		if (!block) {
+			if (new != KVM_GFN_ACCESS_ALL)
+				r = -ENOMEM;
+			continue;
+		}
+
+		old = kvm_gfn_block_access(block, gfn);
+		if (old == new)
+			continue;
+
+		kvm_gfn_block_set_access(block, gfn, new);
+		if (old == KVM_GFN_ACCESS_ALL)
+			WRITE_ONCE(map->nr, map->nr + 1);
+		if (new == KVM_GFN_ACCESS_ALL)
+			WRITE_ONCE(map->nr, map->nr - 1);
+
+		kvm_gfn_zap_add(kvm, zap, block, gfn);
+		if (new == KVM_GFN_ACCESS_ALL)
+			zap->lifts = true;
+		if (old & ~new)
+			*restricts = true;
+	}
+
+	kvm_gfn_zap(kvm, zap);
+
+	return r;
+}
+
+/*
+ * KVM looks at the map, and then accesses the page in place of the guest. Wait for
+ * vCPUs that may have looked before the map was changed: those that do not have
+ * to, a tool should not have to wait for.
+ */
+static void kvm_gfn_access_wait_for_lookers(struct kvm *kvm)
+{
+	struct kvm_vcpu *vcpu;
+	unsigned long i;
+
+	/* Pairs with __kvm_gfn_access_allows(): it sees the change, or is seen. */
+	smp_mb();
+
+	kvm_for_each_vcpu(i, vcpu, kvm) {
+		/* Pairs with kvm_gfn_access_enter(). */
+		if (smp_load_acquire(&vcpu->arch.gfn_access.looking)) {
+			synchronize_srcu_expedited(&kvm->srcu);
+			return;
+		}
+	}
 }
 
 /**
@@ -535,20 +611,25 @@ int kvm_set_gfn_access(struct kvm *kvm,
 		       const struct kvm_gfn_access_change *changes, int nr)
 {
 	struct kvm_gfn_access *ga = &kvm->arch.gfn_access;
-	gfn_t start, end, zap_start = 0, zap_end = 0;
-	bool flush = false, restricts = false;
-	int i, r = 0;
+	unsigned long index = ULONG_MAX;
+	bool restricts = false;
+	struct kvm_gfn_zap zap = {};
+	int i, r;
 
 	for (i = 0; i < nr; i++) {
-		if (changes[i].access == KVM_GFN_ACCESS_ALL)
+		if (changes[i].access == KVM_GFN_ACCESS_ALL ||
+		    kvm_gfn_block_index(changes[i].gfn) == index)
 			continue;
 		if (!ga->counted) {
 			static_branch_deferred_inc(&kvm_gfn_access_in_use);
 			ga->counted = true;
+			/* Until now nobody was seen that looked. */
+			synchronize_srcu_expedited(&kvm->srcu);
 		}
-		/* What has no room in the map is found out when it is stored. */
-		if (xa_reserve(&ga->map, changes[i].gfn, GFP_KERNEL_ACCOUNT))
+		/* What has no room in the map is found out when it is changed. */
+		if (kvm_gfn_map_add_block(&ga->map, changes[i].gfn))
 			break;
+		index = kvm_gfn_block_index(changes[i].gfn);
 	}
 
 	scoped_guard(srcu, &kvm->srcu) {
@@ -556,84 +637,52 @@ int kvm_set_gfn_access(struct kvm *kvm,
 
 		kvm_mmu_invalidate_start(kvm);
 		kvm_mmu_invalidate_range_add(kvm, changes[0].gfn, changes[0].gfn + 1);
-		for (i = 0; i < nr; i++) {
-			if (kvm_gfn_access(kvm, changes[i].gfn) & ~changes[i].access)
-				restricts = true;
-			if (!kvm_change_gfn_access(kvm, &changes[i], &start, &end, &r))
-				continue;
-			kvm_mmu_invalidate_range_add(kvm, start, end);
-			/* Pages in a row are zapped together: that is cheaper. */
-			if (start <= zap_end && end >= zap_start) {
-				zap_start = min(zap_start, start);
-				zap_end = max(zap_end, end);
-			} else {
-				if (zap_end)
-					flush = kvm_mmu_zap_gfns(kvm, zap_start, zap_end,
-								 flush);
-				zap_start = start;
-				zap_end = end;
-			}
-		}
-		if (zap_end)
-			flush = kvm_mmu_zap_gfns(kvm, zap_start, zap_end, flush);
-		if (flush)
+		r = kvm_change_gfn_access(kvm, &zap, changes, nr, &restricts);
+		if (zap.flush)
 			kvm_flush_remote_tlbs(kvm);
 		kvm_mmu_invalidate_end(kvm);
 
 		write_unlock(&kvm->mmu_lock);
 	}
 
-	/* KVM looks at the map, and then accesses the page in place of the guest. */
 	if (restricts)
-		synchronize_srcu_expedited(&kvm->srcu);
+		kvm_gfn_access_wait_for_lookers(kvm);
 
 	return r;
 }
 
-static void kvm_erase_gfn_access(struct xarray *map, gfn_t start, gfn_t end)
-{
-	XA_STATE(xas, map, start);
-	void *entry;
-
-	xas_lock(&xas);
-	xas_for_each(&xas, entry, end - 1)
-		xas_store(&xas, NULL);
-	xas_unlock(&xas);
-}
-
 /*
- * Lift the restrictions of some pages, and have what is left of huge pages become
- * those again. Returns false if there are no more.
+ * Lift the restrictions of some pages from *index on, and have what is left of huge
+ * pages become those again. Returns false if there are no more.
  */
-static bool kvm_lift_some_gfn_access(struct kvm *kvm)
+static bool kvm_lift_some_gfn_access(struct kvm *kvm, unsigned long *index)
 {
-	struct xarray *map = &kvm->arch.gfn_access.map;
-	unsigned long gfn = 0;
+	struct kvm_gfn_access_map *map = &kvm->arch.gfn_access.map;
+	struct kvm_gfn_block *block;
 	bool flush = false;
-	gfn_t start, end;
 	int blocks = 0;
+	gfn_t start;
 
 	guard(srcu)(&kvm->srcu);
 	guard(write_lock)(&kvm->mmu_lock);
 
-	if (!xa_find(map, &gfn, ULONG_MAX, XA_PRESENT))
-		return false;
+	block = xa_find(&map->blocks, index, ULONG_MAX, XA_PRESENT);
 
 	kvm_mmu_invalidate_start(kvm);
-	do {
-		start = gfn_round_for_level(gfn, PG_LEVEL_2M);
-		end = start + KVM_PAGES_PER_HPAGE(PG_LEVEL_2M);
-		kvm_mmu_invalidate_range_add(kvm, start, end);
-		flush = kvm_mmu_zap_gfns(kvm, start, end, flush);
-		kvm_erase_gfn_access(map, start, end);
-		gfn = end;
-	} while (++blocks < KVM_GFN_LIFT_BLOCKS &&
-		 xa_find(map, &gfn, ULONG_MAX, XA_PRESENT));
+	while (block && blocks++ < KVM_GFN_LIFT_BLOCKS) {
+		start = (gfn_t)*index * KVM_GFN_BLOCK_PAGES;
+		memset(block->denied, 0, sizeof(block->denied));
+		kvm_mmu_invalidate_range_add(kvm, start, start + KVM_GFN_BLOCK_PAGES);
+		flush = kvm_mmu_zap_gfns(kvm, start, start + KVM_GFN_BLOCK_PAGES, flush);
+		block = xa_find_after(&map->blocks, index, ULONG_MAX, XA_PRESENT);
+	}
 	if (flush)
 		kvm_flush_remote_tlbs(kvm);
+	if (!block)
+		WRITE_ONCE(map->nr, 0);
 	kvm_mmu_invalidate_end(kvm);
 
-	return true;
+	return block;
 }
 
 /**
@@ -646,21 +695,21 @@ static bool kvm_lift_some_gfn_access(struct kvm *kvm)
 void kvm_clear_gfn_access(struct kvm *kvm)
 {
 	struct kvm_gfn_access *ga = &kvm->arch.gfn_access;
+	unsigned long index = 0;
 
 	if (!ga->counted)
 		return;
 
 	/* mmu_lock is not held for as long as there are restrictions. */
-	while (kvm_lift_some_gfn_access(kvm))
+	while (kvm_lift_some_gfn_access(kvm, &index))
 		cond_resched();
 
 	write_lock(&kvm->mmu_lock);
-	/* Room that was reserved for what was not stored in the end. */
-	xa_destroy(&ga->map);
 	/* With an empty map nobody opens it again. */
 	WRITE_ONCE(ga->open_for, NULL);
 	write_unlock(&kvm->mmu_lock);
 	wake_up_all(&ga->closed);
+	kvm_gfn_map_free(&ga->map);
 
 	ga->counted = false;
 	static_branch_slow_dec_deferred(&kvm_gfn_access_in_use);

@@ -40,7 +40,7 @@ static __always_inline bool kvm_gfn_access_is_used(void)
 
 static __always_inline bool kvm_gfn_access_active(struct kvm *kvm)
 {
-	return kvm_gfn_access_is_used() && !xa_empty(&kvm->arch.gfn_access.map);
+	return kvm_gfn_access_is_used() && READ_ONCE(kvm->arch.gfn_access.map.nr);
 }
 
 void kvm_gfn_access_init(struct kvm *kvm);
@@ -100,8 +100,7 @@ static __always_inline int kvm_gfn_access_check_fault(struct kvm_vcpu *vcpu,
 static __always_inline bool kvm_gfn_access_allows(struct kvm_vcpu *vcpu, gpa_t gpa,
 						  unsigned int access)
 {
-	return !kvm_gfn_access_active(vcpu->kvm) ||
-	       __kvm_gfn_access_allows(vcpu, gpa, access);
+	return !kvm_gfn_access_is_used() || __kvm_gfn_access_allows(vcpu, gpa, access);
 }
 
 /*
@@ -112,7 +111,7 @@ static __always_inline bool kvm_gfn_access_denies(struct kvm_vcpu *vcpu,
 						  gpa_t gpa, gva_t gva,
 						  unsigned int access)
 {
-	return kvm_gfn_access_active(vcpu->kvm) &&
+	return kvm_gfn_access_is_used() &&
 	       __kvm_gfn_access_denies(vcpu, gpa, gva, access);
 }
 
@@ -145,8 +144,13 @@ static __always_inline void kvm_gfn_access_insn_done(struct kvm_vcpu *vcpu)
 /* The vCPU is about to enter guest mode. Returns like vcpu_enter_guest(). */
 static __always_inline int kvm_gfn_access_enter(struct kvm_vcpu *vcpu)
 {
-	if (kvm_gfn_access_is_used() &&
-	    READ_ONCE(vcpu->kvm->arch.gfn_access.open_for))
+	if (!kvm_gfn_access_is_used())
+		return 1;
+
+	/* All accesses that rely on what was looked up have been made. */
+	smp_store_release(&vcpu->arch.gfn_access.looking, false);
+
+	if (READ_ONCE(vcpu->kvm->arch.gfn_access.open_for))
 		return __kvm_gfn_access_enter(vcpu);
 
 	return 1;
