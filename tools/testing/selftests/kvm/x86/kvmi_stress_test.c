@@ -163,6 +163,8 @@ static void guest_use_registers(u64 n)
 	u64 cr3 = get_cr3() ^ BIT(3);
 	struct desc_ptr idt = get_idt();
 
+	/* Always set; but KVM emulates a read of what the VMM has set without it. */
+	cr0 |= X86_CR0_ET;
 	set_cr0(cr0);
 	GUEST_ASSERT_EQ(get_cr0(), cr0);
 	set_cr3(cr3);
