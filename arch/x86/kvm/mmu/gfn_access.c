@@ -58,28 +58,6 @@ void kvm_gfn_access_exit(void)
 	static_key_deferred_flush(&kvm_gfn_access_in_use);
 }
 
-/**
- * kvm_gfn_access_is_legal - can the hardware do it
- * @access: KVM_GFN_ACCESS_* that are allowed
- *
- * Return: true if a page can be mapped like this, or need not be mapped
- */
-bool kvm_gfn_access_is_legal(unsigned int access)
-{
-	switch (access) {
-	case 0:
-	case KVM_GFN_ACCESS_R:
-	case KVM_GFN_ACCESS_R | KVM_GFN_ACCESS_W:
-	case KVM_GFN_ACCESS_R | KVM_GFN_ACCESS_X:
-	case KVM_GFN_ACCESS_ALL:
-		return true;
-	case KVM_GFN_ACCESS_X:
-		return kvm_caps.has_exec_only;
-	default:
-		return false;
-	}
-}
-
 static unsigned int kvm_gfn_access(struct kvm *kvm, gfn_t gfn)
 {
 	return kvm_gfn_map_access(&kvm->arch.gfn_access.map, gfn);
@@ -533,8 +511,8 @@ static int kvm_change_gfn_access(struct kvm *kvm, struct kvm_gfn_zap *zap,
 {
 	struct kvm_gfn_access_map *map = &kvm->arch.gfn_access.map;
 	struct kvm_gfn_block *block = NULL;
-	unsigned long index = ULONG_MAX;
-	unsigned int old, new;
+	unsigned long index = ULONG_MAX, restricted = map->nr;
+	unsigned int old, new, removed = 0;
 	int i, r = 0;
 	gfn_t gfn;
 
@@ -557,19 +535,19 @@ static int kvm_change_gfn_access(struct kvm *kvm, struct kvm_gfn_zap *zap,
 			continue;
 
 		kvm_gfn_block_set_access(block, gfn, new);
-		if (old == KVM_GFN_ACCESS_ALL)
-			WRITE_ONCE(map->nr, map->nr + 1);
-		if (new == KVM_GFN_ACCESS_ALL)
-			WRITE_ONCE(map->nr, map->nr - 1);
-
 		kvm_gfn_zap_add(kvm, zap, block, gfn);
-		if (new == KVM_GFN_ACCESS_ALL)
+		removed |= old & ~new;
+		if (old == KVM_GFN_ACCESS_ALL) {
+			restricted++;
+		} else if (new == KVM_GFN_ACCESS_ALL) {
+			restricted--;
 			zap->lifts = true;
-		if (old & ~new)
-			*restricts = true;
+		}
 	}
 
 	kvm_gfn_zap(kvm, zap);
+	WRITE_ONCE(map->nr, restricted);
+	*restricts = removed;
 
 	return r;
 }

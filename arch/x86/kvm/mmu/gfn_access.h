@@ -8,6 +8,8 @@
 #include <linux/jump_label_ratelimit.h>
 #include <linux/kvm_host.h>
 
+#include "x86.h"
+
 #define KVM_GFN_ACCESS_R	BIT(0)
 #define KVM_GFN_ACCESS_W	BIT(1)
 #define KVM_GFN_ACCESS_X	BIT(2)
@@ -45,7 +47,6 @@ static __always_inline bool kvm_gfn_access_active(struct kvm *kvm)
 
 void kvm_gfn_access_init(struct kvm *kvm);
 void kvm_gfn_access_exit(void);
-bool kvm_gfn_access_is_legal(unsigned int access);
 int kvm_set_gfn_access(struct kvm *kvm,
 		       const struct kvm_gfn_access_change *changes, int nr);
 void kvm_clear_gfn_access(struct kvm *kvm);
@@ -64,6 +65,25 @@ void kvm_gfn_access_step_over(struct kvm_vcpu *vcpu);
 void __kvm_gfn_access_insn_done(struct kvm_vcpu *vcpu);
 int __kvm_gfn_access_enter(struct kvm_vcpu *vcpu);
 void __kvm_gfn_access_close(struct kvm_vcpu *vcpu);
+
+/**
+ * kvm_gfn_access_is_legal - can the hardware do it
+ * @access: KVM_GFN_ACCESS_* that are allowed
+ *
+ * Return: true if a page can be mapped like this, or need not be mapped
+ */
+static inline bool kvm_gfn_access_is_legal(u8 access)
+{
+	unsigned int legal = BIT(0) | BIT(KVM_GFN_ACCESS_R) |
+			     BIT(KVM_GFN_ACCESS_R | KVM_GFN_ACCESS_W) |
+			     BIT(KVM_GFN_ACCESS_R | KVM_GFN_ACCESS_X) |
+			     BIT(KVM_GFN_ACCESS_ALL);
+
+	if (kvm_caps.has_exec_only)
+		legal |= BIT(KVM_GFN_ACCESS_X);
+
+	return access <= KVM_GFN_ACCESS_ALL && legal & BIT(access);
+}
 
 /* The ACC_* bits that a mapping of @gfn may have; called with mmu_lock held. */
 static __always_inline unsigned int kvm_gfn_access_pte_mask(struct kvm_vcpu *vcpu,
