@@ -15,32 +15,35 @@ static_assert(KVMI_PAGE_ACCESS_R == KVM_GFN_ACCESS_R);
 static_assert(KVMI_PAGE_ACCESS_W == KVM_GFN_ACCESS_W);
 static_assert(KVMI_PAGE_ACCESS_X == KVM_GFN_ACCESS_X);
 
-/* @slot: of the entry before, which is most likely that of this one, too */
-static bool kvmi_is_legal_entry(struct kvm *kvm,
-				const struct kvmi_page_access_entry *entry,
-				struct kvm_memory_slot **slot)
+static bool kvmi_is_legal_entry(const struct kvmi_page_access_entry *entry)
 {
-	gfn_t gfn = gpa_to_gfn(entry->gpa);
-
 	/* The padding must be 0: it is looked at together with what is before it. */
-	if (get_unaligned_le64(&entry->access) != entry->access ||
-	    !kvm_gfn_access_is_legal(entry->access))
-		return false;
+	return get_unaligned_le64(&entry->access) == entry->access &&
+	       kvm_gfn_access_is_legal(entry->access);
+}
 
-	if (!*slot || gfn - (*slot)->base_gfn >= (*slot)->npages)
-		*slot = gfn_to_memslot(kvm, gfn);
+/* The memslot of a page, which is most likely that of the page before: @slot. */
+static struct kvm_memory_slot *kvmi_visible_memslot(struct kvm *kvm, gfn_t gfn,
+						    struct kvm_memory_slot *slot)
+{
+	if (slot && gfn - slot->base_gfn < slot->npages)
+		return slot;
 
-	return kvm_is_visible_memslot(*slot);
+	slot = gfn_to_memslot(kvm, gfn);
+
+	return kvm_is_visible_memslot(slot) ? slot : NULL;
 }
 
 /* KVMI_VM_SET_PAGE_ACCESS */
 int kvmi_arch_vm_set_page_access(struct kvmi_call *call)
 {
 	const struct kvmi_vm_set_page_access *req = call->req;
+	const struct kvmi_page_access_entry *entry;
 	struct kvm *kvm = call->kvm;
 	struct kvm_gfn_access_change *changes;
 	struct kvm_memory_slot *slot = NULL;
 	int i, nr = 0, r = 0;
+	gfn_t gfn;
 
 	if (req->count && call->req_len < struct_size(req, entries, req->count))
 		return KVMI_CALL_CLOSE;
@@ -54,12 +57,15 @@ int kvmi_arch_vm_set_page_access(struct kvmi_call *call)
 
 	scoped_guard(srcu, &kvm->srcu) {
 		for (i = 0; i < req->count; i++) {
-			if (!kvmi_is_legal_entry(kvm, &req->entries[i], &slot)) {
+			entry = &req->entries[i];
+			gfn = gpa_to_gfn(entry->gpa);
+			slot = kvmi_visible_memslot(kvm, gfn, slot);
+			if (!slot || !kvmi_is_legal_entry(entry)) {
 				r = -KVM_EINVAL;
 				continue;
 			}
-			changes[nr].gfn = gpa_to_gfn(req->entries[i].gpa);
-			changes[nr++].access = req->entries[i].access;
+			changes[nr].gfn = gfn;
+			changes[nr++].access = entry->access;
 		}
 	}
 

@@ -534,7 +534,7 @@ static int kvm_change_gfn_access(struct kvm *kvm, struct kvm_gfn_zap *zap,
 		if (old == new)
 			continue;
 
-		kvm_gfn_block_set_access(block, gfn, new);
+		kvm_gfn_block_change(block, gfn, old ^ new);
 		kvm_gfn_zap_add(kvm, zap, block, gfn);
 		removed |= old & ~new;
 		if (old == KVM_GFN_ACCESS_ALL) {

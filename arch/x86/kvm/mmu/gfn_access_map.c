@@ -89,6 +89,11 @@ bool kvm_gfn_map_is_restricted(struct kvm_gfn_access_map *map, gfn_t gfn, u64 nr
 
 	guard(rcu)();
 
+	if (kvm_gfn_block_index(gfn) == kvm_gfn_block_index(end - 1)) {
+		block = kvm_gfn_map_block(map, gfn);
+		return block && kvm_gfn_block_is_restricted(block, gfn, end);
+	}
+
 	xa_for_each_range(&map->blocks, index, block, kvm_gfn_block_index(gfn),
 			  kvm_gfn_block_index(end - 1)) {
 		first = (gfn_t)index * KVM_GFN_BLOCK_PAGES;

@@ -37,13 +37,13 @@ static inline unsigned int kvm_gfn_block_access(const struct kvm_gfn_block *bloc
 	return ~(denied >> 4 * (page % 2)) & KVM_GFN_ACCESS_ALL;
 }
 
-static inline void kvm_gfn_block_set_access(struct kvm_gfn_block *block, gfn_t gfn,
-					    unsigned int access)
+/* @difference: KVM_GFN_ACCESS_* that were allowed and are not any more, or the reverse */
+static inline void kvm_gfn_block_change(struct kvm_gfn_block *block, gfn_t gfn,
+					unsigned int difference)
 {
-	unsigned int page = gfn % KVM_GFN_BLOCK_PAGES, shift = 4 * (page % 2);
-	u8 denied = block->denied[page / 2] & ~(KVM_GFN_ACCESS_ALL << shift);
+	unsigned int page = gfn % KVM_GFN_BLOCK_PAGES;
+	u8 denied = block->denied[page / 2] ^ difference << 4 * (page % 2);
 
-	denied |= (~access & KVM_GFN_ACCESS_ALL) << shift;
 	WRITE_ONCE(block->denied[page / 2], denied);
 }
 
