@@ -356,8 +356,15 @@ static int kvm_gfn_access_wait(struct kvm_vcpu *vcpu)
 int __kvm_gfn_access_enter(struct kvm_vcpu *vcpu)
 {
 	struct kvm_gfn_access_vcpu *ga = &vcpu->arch.gfn_access;
+	struct kvm_vcpu *open_for;
 
-	if (!kvm_gfn_access_is_open_for(vcpu))
+	/* All accesses that rely on what was looked up have been made. */
+	smp_store_release(&ga->looking, false);
+
+	open_for = READ_ONCE(vcpu->kvm->arch.gfn_access.open_for);
+	if (!open_for)
+		return 1;
+	if (open_for != vcpu)
 		return kvm_gfn_access_wait(vcpu);
 
 	if (++ga->open_runs > KVM_GFN_OPEN_RUNS) {
@@ -566,7 +573,7 @@ static void kvm_gfn_access_wait_for_lookers(struct kvm *kvm)
 	smp_mb();
 
 	kvm_for_each_vcpu(i, vcpu, kvm) {
-		/* Pairs with kvm_gfn_access_enter(). */
+		/* Pairs with __kvm_gfn_access_enter(). */
 		if (smp_load_acquire(&vcpu->arch.gfn_access.looking)) {
 			synchronize_srcu_expedited(&kvm->srcu);
 			return;

@@ -148,7 +148,10 @@ static __always_inline bool kvm_gfn_access_was_denied(struct kvm_vcpu *vcpu)
 	return vcpu->arch.gfn_access.denied;
 }
 
-/* Accesses are let through while KVM does what it could not start over. */
+/*
+ * Accesses are let through while KVM does what it could not start over. Not only
+ * while restrictions are used: they may come and go meanwhile.
+ */
 static __always_inline void kvm_gfn_access_exempt(struct kvm_vcpu *vcpu, bool exempt)
 {
 	vcpu->arch.gfn_access.exempt = exempt;
@@ -164,16 +167,7 @@ static __always_inline void kvm_gfn_access_insn_done(struct kvm_vcpu *vcpu)
 /* The vCPU is about to enter guest mode. Returns like vcpu_enter_guest(). */
 static __always_inline int kvm_gfn_access_enter(struct kvm_vcpu *vcpu)
 {
-	if (!kvm_gfn_access_is_used())
-		return 1;
-
-	/* All accesses that rely on what was looked up have been made. */
-	smp_store_release(&vcpu->arch.gfn_access.looking, false);
-
-	if (READ_ONCE(vcpu->kvm->arch.gfn_access.open_for))
-		return __kvm_gfn_access_enter(vcpu);
-
-	return 1;
+	return kvm_gfn_access_is_used() ? __kvm_gfn_access_enter(vcpu) : 1;
 }
 
 /* The vCPU will not enter guest mode for a while. */
