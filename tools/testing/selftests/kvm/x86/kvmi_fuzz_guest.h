@@ -6,8 +6,10 @@
 #ifndef KVMI_FUZZ_GUEST_H
 #define KVMI_FUZZ_GUEST_H
 
+#include <poll.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
@@ -16,9 +18,6 @@
 #include "kvmi_util.h"
 
 #define FUZZ_SLOT		1
-
-/* Between two rounds of the guest. */
-#define CALM_US		4000
 
 #define PROGRESS_PORT		0x2000
 #define GIVE_UP_PORT		0x2001
@@ -33,6 +32,8 @@ struct fuzz_vcpu {
 	struct cover cover;
 	sem_t stopped, go;
 	bool stop, end;
+	bool calm;		/* after a round: halted, until there is a signal */
+	int round_fd;		/* readable after a round */
 	u64 progress;
 	u32 lost_exits, resets;
 };
@@ -102,11 +103,16 @@ static void guest_main(void)
  */
 static void restore(u8 *memory, const u8 *copy, u64 size)
 {
-	const u64 *from = (void *)copy;
-	u64 i, *to = (void *)memory;
+	const u64 *from = (void *)copy, *end = from + size / sizeof(*from);
+	u64 *to = (void *)memory;
+	int i;
 
-	for (i = 0; i < size / sizeof(*to); i++) {
-		if (READ_ONCE(to[i]) != from[i])
+	for (; from < end; from += 8, to += 8) {
+		if (!((to[0] ^ from[0]) | (to[1] ^ from[1]) | (to[2] ^ from[2]) |
+		      (to[3] ^ from[3]) | (to[4] ^ from[4]) | (to[5] ^ from[5]) |
+		      (to[6] ^ from[6]) | (to[7] ^ from[7])))
+			continue;
+		for (i = 0; i < 8; i++)
 			WRITE_ONCE(to[i], from[i]);
 	}
 }
@@ -127,6 +133,7 @@ static void rescue(struct fuzz_vcpu *self)
 	if (self->resets++)
 		restore_memory(true);
 	vcpu_load_state(self->vcpu, self->state);
+	self->calm = false;
 	self->lost_exits = 0;
 	__atomic_fetch_add(&fuzz_vm.resets, 1, __ATOMIC_RELAXED);
 }
@@ -140,6 +147,27 @@ static void leave_kvm_run(int sig)
 		own_run->immediate_exit = 1;
 }
 
+/*
+ * As if the guest had executed HLT: the processor is left to the tool, while KVM still
+ * carries out what the tool wants of this vCPU.
+ */
+static void calm_down(struct fuzz_vcpu *self)
+{
+	struct kvm_mp_state halted = { .mp_state = KVM_MP_STATE_HALTED };
+
+	vcpu_mp_state_set(self->vcpu, &halted);
+	WRITE_ONCE(self->calm, true);
+	eventfd_write(self->round_fd, 1);
+}
+
+static void wake_up(struct fuzz_vcpu *self)
+{
+	struct kvm_mp_state runnable = { .mp_state = KVM_MP_STATE_RUNNABLE };
+
+	vcpu_mp_state_set(self->vcpu, &runnable);
+	WRITE_ONCE(self->calm, false);
+}
+
 static void handle_exit(struct fuzz_vcpu *self)
 {
 	struct kvm_run *run = own_run;
@@ -148,9 +176,7 @@ static void handle_exit(struct fuzz_vcpu *self)
 		WRITE_ONCE(self->progress, self->progress + 1);
 		self->lost_exits = 0;
 		self->resets = 0;
-		/* Leave the processor to the tool now and then. */
-		if (self->progress % 4)
-			usleep(CALM_US);
+		calm_down(self);
 		return;
 	}
 	if (run->exit_reason == KVM_EXIT_MMIO)
@@ -171,6 +197,8 @@ static bool handle_error(struct fuzz_vcpu *self)
 	}
 
 	WRITE_ONCE(own_run->immediate_exit, 0);
+	if (self->calm)
+		wake_up(self);
 	if (__atomic_exchange_n(&self->stop, false, __ATOMIC_SEQ_CST)) {
 		sem_post(&self->stopped);
 		while (sem_wait(&self->go))
@@ -202,6 +230,16 @@ static void *run_vcpu(void *arg)
 static void fuzz_vm_signal(u16 vcpu)
 {
 	pthread_kill(fuzz_vm.vcpus[vcpu % FUZZ_RUNNING].thread, SIGUSR1);
+}
+
+/* Let the guest go through another round. */
+static void fuzz_vm_wake(u16 vcpu)
+{
+	eventfd_t rounds;
+
+	eventfd_read(fuzz_vm.vcpus[vcpu].round_fd, &rounds);
+	if (READ_ONCE(fuzz_vm.vcpus[vcpu].calm))
+		fuzz_vm_signal(vcpu);
 }
 
 /* All vCPUs are out of KVM_RUN after this; a signal must be enough. */
@@ -240,22 +278,29 @@ static void fuzz_vm_restart(bool all)
 {
 	static u64 resets;
 	u64 before[FUZZ_RUNNING];
-	int i, ms;
+	struct fuzz_vcpu *vcpu;
+	struct pollfd pfd;
+	eventfd_t rounds;
+	int i;
 
 	fuzz_vm_stop();
 	restore_memory(all || fuzz_vm.resets != resets);
 	for (i = 0; i < FUZZ_RUNNING; i++) {
-		vcpu_load_state(fuzz_vm.vcpus[i].vcpu, fuzz_vm.vcpus[i].state);
-		before[i] = fuzz_vm.vcpus[i].progress;
-		fuzz_vm.vcpus[i].resets = 0;
+		vcpu = &fuzz_vm.vcpus[i];
+		vcpu_load_state(vcpu->vcpu, vcpu->state);
+		before[i] = vcpu->progress;
+		vcpu->resets = 0;
 	}
 	resets = fuzz_vm.resets;
 	fuzz_vm_go();
 	for (i = 0; i < FUZZ_RUNNING; i++) {
-		for (ms = KVMI_TIMEOUT_MS * 10;
-		     READ_ONCE(fuzz_vm.vcpus[i].progress) == before[i] && ms; ms--)
-			usleep(100);
-		FUZZ_ASSERT(ms, "vCPU %d does not go on after UNHOOK", i);
+		vcpu = &fuzz_vm.vcpus[i];
+		pfd = (struct pollfd){ .fd = vcpu->round_fd, .events = POLLIN };
+		while (READ_ONCE(vcpu->progress) == before[i]) {
+			FUZZ_ASSERT(poll(&pfd, 1, KVMI_TIMEOUT_MS) > 0,
+				    "vCPU %d does not go on after UNHOOK", i);
+			eventfd_read(vcpu->round_fd, &rounds);
+		}
 	}
 }
 
@@ -296,6 +341,8 @@ static void fuzz_vm_create(struct model *model)
 		vcpu->state = vcpu_save_state(vcpus[i]);
 		sem_init(&vcpu->stopped, 0, 0);
 		sem_init(&vcpu->go, 0, 0);
+		vcpu->round_fd = eventfd(0, EFD_NONBLOCK);
+		TEST_ASSERT(vcpu->round_fd >= 0, "eventfd");
 		cover_open(&vcpu->cover);
 		TEST_ASSERT(!pthread_create(&vcpu->thread, NULL, run_vcpu, vcpu), "pthread_create");
 	}
@@ -312,6 +359,7 @@ static void fuzz_vm_destroy(void)
 		pthread_join(fuzz_vm.vcpus[i].thread, NULL);
 		kvm_x86_state_cleanup(fuzz_vm.vcpus[i].state);
 		cover_close(&fuzz_vm.vcpus[i].cover);
+		close(fuzz_vm.vcpus[i].round_fd);
 	}
 	kvm_vm_free(fuzz_vm.vm);
 	free(fuzz_vm.copy);

@@ -23,7 +23,7 @@
 
 /* Programs between two looks at whether KVM is alive, and for a connection. */
 #define BATCH			8
-#define MAX_PROGRAMS		32
+#define MAX_PROGRAMS		64
 /* Connections of a VM. */
 #define VM_CONNECTIONS		64
 
@@ -52,8 +52,9 @@ void fuzz_fail(const char *format, ...)
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	printf("# KVMI_FUZZ_SEED=%u, connection %lu, in or before program %lu:\n", seed,
-	       (unsigned long)tool.connections, (unsigned long)nr_programs);
+	printf("# KVMI_FUZZ_SEED=%u, connection %lu, message %lu, in or before program %lu:\n",
+	       seed, (unsigned long)tool.connections, (unsigned long)tool.model.messages,
+	       (unsigned long)nr_programs);
 	for (i = 0; i < nr_recent; i++)
 		fuzz_print(recent[i]);
 	fflush(stdout);
@@ -155,7 +156,7 @@ static void choose_program(struct fuzz_program *prog)
 			fuzz_mutate(prog, corpus[fuzz_below(nr_corpus)]);
 	}
 	/* A new connection takes much longer than a message. */
-	if (!fuzz_one_in(8))
+	if (!fuzz_one_in(24))
 		fuzz_remove_ends(prog);
 }
 
@@ -167,7 +168,7 @@ static void fuzz_one(void)
 	nr_programs++;
 	alarm(HANG_S);
 	/* Let a vCPU read the socket: KCOV sees what it does. */
-	if (fuzz_one_in(2) && !tool.model.vcpu[0].waits) {
+	if (fuzz_one_in(tool.hurry ? 4 : 2) && !tool.model.vcpu[0].waits) {
 		static const u8 vcpu0[8];
 
 		tool_write_frame(KVMI_VM_PAUSE_VCPU, sizeof(vcpu0), sizeof(vcpu0), ++tool.seq,
@@ -175,6 +176,9 @@ static void fuzz_one(void)
 		tool_flush(0);
 		tool_read(WAIT_MS);
 	}
+	/* Meanwhile, a guest runs. */
+	if (fuzz_one_in(2))
+		fuzz_vm_wake(fuzz_below(FUZZ_RUNNING));
 	tool_run(prog);
 	if (main_cover.area || nr_recent == BATCH) {
 		tool_check_alive();
@@ -348,9 +352,17 @@ static void report(u64 ms)
 
 static void begin(void)
 {
+	struct sched_param param = {};
+
+	/*
+	 * To switch to another thread takes longer than a message: that there is one for it is
+	 * no reason yet. KVM's thread deals with all it was sent, then the tool reads it all.
+	 */
+	TEST_ASSERT(!sched_setscheduler(0, SCHED_BATCH, &param), "SCHED_BATCH");
 	cover_open(&main_cover);
 	cover_enable(&main_cover);
 	tool_init();
+	tool.hurry = !main_cover.area && !getenv("KVMI_FUZZ_PROGRAM");
 	fuzz_vm_create(&tool.model);
 	fuzz_seed(seed, ~0ull);
 	tool_connect();

@@ -7,7 +7,6 @@
 #define KVMI_FUZZ_TOOL_H
 
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -26,6 +25,7 @@ struct fuzz_tool {
 	bool hung_up;		/* the tool is done with it */
 	bool deaf;
 	bool small;		/* the socket has no room for whole messages */
+	bool hurry;		/* many messages, rather than all that a program is meant to do */
 	u32 out_len, in_len, seq;
 	u64 connections, events, replies, closed;
 	u8 *out, *in;		/* OUT_SIZE, IN_SIZE */
@@ -195,6 +195,11 @@ static void tool_check_alive(void)
 		tool_read_all();
 }
 
+static bool tool_may_have_event(const struct model_vcpu *vcpu)
+{
+	return vcpu->pauses || vcpu->injections || vcpu->stepped || vcpu->enabled;
+}
+
 /* The reply to the event of a vCPU, with some changes. */
 static void tool_reply(const struct fuzz_step *step)
 {
@@ -212,7 +217,8 @@ static void tool_reply(const struct fuzz_step *step)
 	u16 size = step->size;
 	int i;
 
-	if (!vcpu->waits) {
+	/* Mostly FUZZ_WAIT has read it. */
+	if (!vcpu->waits && tool_may_have_event(vcpu) && (fuzz_one_in(4) || !tool.hurry)) {
 		tool_flush(0);
 		if (!tool.deaf)
 			tool_read_all();
@@ -228,7 +234,7 @@ static void tool_reply(const struct fuzz_step *step)
 	for (i = 0; i < step->len; i++)
 		((u8 *)&msg)[i] ^= step->data[i];
 	/* RETRY of what has none: now and then, not always. */
-	if (step->len == 9 && msg.reply.action == KVMI_EVENT_ACTION_RETRY &&
+	if (step->len >= 9 && msg.reply.action == KVMI_EVENT_ACTION_RETRY &&
 	    !(model_actions(vcpu->event) & BIT(KVMI_EVENT_ACTION_RETRY)) && vcpu->seq % 8)
 		msg.reply.action = KVMI_EVENT_ACTION_CONTINUE;
 	tool_write_frame(KVMI_VCPU_EVENT, size, step->sent == step->size ? size : step->sent,
@@ -301,21 +307,32 @@ static void tool_hang_up(u8 op)
 	tool.hung_up = true;
 }
 
-/* For an event of a vCPU, if it may have one. */
-static void tool_wait(struct model_vcpu *vcpu)
+/* For an event of a vCPU, if it may have one, at most until its guest is through. */
+static void tool_wait(u16 nr)
 {
+	struct model_vcpu *vcpu = &tool.model.vcpu[nr];
+	struct pollfd pfds[] = {
+		{ .fd = tool.fd, .events = POLLIN },
+		{ .fd = fuzz_vm.vcpus[nr].round_fd, .events = POLLIN },
+	};
+	bool more = true;
+
 	tool_flush(0);
 	if (tool.deaf)
 		return;
 	tool_read_all();
-	if (!vcpu->waits && (vcpu->pauses || vcpu->injections || vcpu->stepped || vcpu->enabled))
-		tool_read(WAIT_MS);
+	/* A guest's round takes as long as many messages. */
+	if (!tool_may_have_event(vcpu) || vcpu->waits || (fuzz_one_in(2) && tool.hurry))
+		return;
+	fuzz_vm_wake(nr);
+	while (more && !vcpu->waits && !tool.eof) {
+		more = poll(pfds, ARRAY_SIZE(pfds), WAIT_MS) > 0 && !pfds[1].revents;
+		tool_read_all();
+	}
 }
 
 static void tool_take_step(const struct fuzz_step *step)
 {
-	struct model_vcpu *vcpu = &tool.model.vcpu[step->id % FUZZ_RUNNING];
-
 	switch (step->op) {
 	case FUZZ_MESSAGE:
 		tool_write_frame(step->id, step->size, step->sent, ++tool.seq, step->data,
@@ -348,7 +365,7 @@ static void tool_take_step(const struct fuzz_step *step)
 		tool_preunhook();
 		break;
 	case FUZZ_WAIT:
-		tool_wait(vcpu);
+		tool_wait(step->id % FUZZ_RUNNING);
 		break;
 	case FUZZ_SHUTDOWN:
 	case FUZZ_CLOSE:
