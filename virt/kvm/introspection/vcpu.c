@@ -272,9 +272,16 @@ static int kvmi_do_requests(struct kvmi_vcpu *kvi)
 			return r;
 	}
 
-	/* The instruction that a verdict was kept for is executed first. */
-	if (!kvi->kept)
+	/*
+	 * The instruction that a verdict was kept for is executed first. Once
+	 * introspection is withdrawn, nothing is begun that the next tool would
+	 * be told of.
+	 */
+	kvm_vcpu_srcu_read_lock(kvi->vcpu);
+	if (!kvi->kept && rcu_access_pointer(kvi->vcpu->introspection) == kvi)
 		kvmi_arch_before_entry(kvi->vcpu);
+	kvm_vcpu_srcu_read_unlock(kvi->vcpu);
+
 	return 1;
 }
 

@@ -8,6 +8,9 @@
 
 #define NR_VECTORS	32
 
+/* How often a connection ends with an injection that is not done. */
+#define LOST_ROUNDS	300
+
 /* Where a #PF is told to have come from: the guest has nothing there. */
 #define FAULT_GVA	0x123456789000
 
@@ -680,6 +683,33 @@ TEST_F(kvmi_exception, lost)
 		self->tool = kvmi_rehook(self->tool);
 		pause_vcpu(self->tool, vcpu, &ev);
 		inject_from(self->tool, vcpu, &ev, GP_VECTOR, 0x20, 0);
+		pause_vcpu(self->tool, vcpu, &ev);
+	}
+	kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
+	stop_guest(&runner);
+}
+
+/*
+ * The vCPU begins with what it was asked for while the connection ends: the next tool, whose
+ * first event is that of the pause, is told nothing of it. When it was, that was in one of 100
+ * to 3000 rounds.
+ */
+TEST_F(kvmi_exception, lost_meanwhile)
+{
+	struct kvm_vcpu *vcpu = self->vcpu[0];
+	struct kvmi_runner runner;
+	struct kvmi_ev ev;
+	int round, i;
+
+	start_paused(self->tool, vcpu, &runner, &ev);
+	for (round = 0; round < LOST_ROUNDS; round++) {
+		TEST_ASSERT_EQ(kvmi_inject(self->tool, 0, UD_VECTOR, 0, 0), 0);
+		/* It has other things to do first, more or less of them. */
+		for (i = 0; i < round % 64; i++)
+			kvmi_send_vcpu(self->tool, KVMI_VCPU_GET_INFO, 0, NULL, 0);
+		if (round & 1)
+			kvmi_close(self->tool);
+		self->tool = kvmi_rehook(self->tool);
 		pause_vcpu(self->tool, vcpu, &ev);
 	}
 	kvmi_reply(self->tool, &ev, KVMI_EVENT_ACTION_CONTINUE);
