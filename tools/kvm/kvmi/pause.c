@@ -55,7 +55,10 @@ static pid_t go_to_background(void)
 	return 0;
 }
 
-/* Returns 0 when it is time to let go: a signal, or the time is over. */
+/*
+ * Returns 0 when it is time to let go: a signal, the time is over, or the VMM asks
+ * for it.
+ */
 static int hold(struct tool *tool)
 {
 	double end = tool->seconds > 0 ? now() + tool->seconds : 0, left;
@@ -73,6 +76,8 @@ static int hold(struct tool *tool)
 				ms = left * 1000 + 1;
 		}
 		r = kvmi_next_event(tool->conn, &event, ms);
+		if (r > 0 && event.id == KVMI_VM_EVENT_UNHOOK)
+			return 0;
 		/* A vCPU may have been added. */
 		if (!r)
 			r = kvmi_pause(tool->conn, -1);

@@ -134,6 +134,9 @@ static int loop(struct step *step)
 		r = kvmi_next_event(conn, &step->event, step->tool->timeout);
 		if (r <= 0)
 			return r ?: -ETIMEDOUT;
+		/* The VMM asks to leave the VM: as after ^C */
+		if (step->event.id == KVMI_VM_EVENT_UNHOOK)
+			return -EINTR;
 		step->waiting = true;
 		if (step->event.id == KVMI_VCPU_EVENT_SINGLESTEP) {
 			print_step(step, step->event.singlestep.failed);

@@ -148,10 +148,6 @@ static int handle(void *arg, const struct kvmi_event *event)
 	trace->watch.events++;
 	print_event(tool, event, time, NULL, NULL);
 
-	/* The VMM wants us gone; that we go is the answer. */
-	if (event->id == KVMI_VM_EVENT_UNHOOK)
-		trace->watch.leave = true;
-
 	return r;
 }
 

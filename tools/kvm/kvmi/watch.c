@@ -184,6 +184,19 @@ static int set_deadline(const struct tool *tool)
 	return kvmi_set_deadline(tool->conn, &tool->vm, tool->deadline * 1000 + 1, MAX_MISSED);
 }
 
+/* The VMM may want us gone; that we go is the answer. */
+static int handle_event(struct watch *watch, const struct kvmi_event *event)
+{
+	int r = watch->handle(watch->arg, event);
+
+	if (event->id == KVMI_VM_EVENT_UNHOOK) {
+		if (!watch->tool->json)
+			note("asked to leave the VM: this ends");
+		watch->leave = true;
+	}
+	return r;
+}
+
 /* Until a signal, the end of the time, or enough events */
 int watch_loop(struct watch *watch)
 {
@@ -199,7 +212,7 @@ int watch_loop(struct watch *watch)
 			wake = watch->begin + tool->seconds;
 		r = kvmi_next_event(tool->conn, &event, wake > t ? (wake - t) * 1000 + 1 : 0);
 		if (r > 0)
-			r = watch->handle(watch->arg, &event);
+			r = handle_event(watch, &event);
 		if (r >= 0 && now() >= next_tick) {
 			r = enable_items(watch);
 			next_tick = now() + TICK / 1000.0;
