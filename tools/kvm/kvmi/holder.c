@@ -15,20 +15,24 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lib/served.h"
 #include "tool.h"
 
 /* Root's is for all to see; false: there is no place for it. */
 static bool record_path(const struct tool *tool, char *path, size_t size, bool create)
 {
-	const char *dir = geteuid() ? getenv("XDG_RUNTIME_DIR") : "/run";
+	const struct kvmi_vm *vm = &tool->vm;
+	char uuid[KVMI_UUID_TEXT];
+	size_t len;
 
-	if (!dir || *dir != '/' || !tool->vm.pid)
+	if (!(vm->pid || *vm->served) || !kvmi_run_dir(path, size, create))
 		return false;
 
-	snprintf(path, size, "%s/kvmi", dir);
-	if (create)
-		mkdir(path, 0755);
-	snprintf(path, size, "%s/kvmi/%d-%d", dir, tool->vm.pid, tool->vm.fd);
+	len = strlen(path);
+	if (vm->pid)
+		snprintf(path + len, size - len, "/%d-%d", vm->pid, vm->fd);
+	else
+		snprintf(path + len, size - len, "/%s", kvmi_uuid_text(vm->uuid, uuid));
 	return true;
 }
 

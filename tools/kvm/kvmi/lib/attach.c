@@ -132,6 +132,8 @@ static int get_vm_fd(struct kvmi_conn *conn, const struct kvmi_vm *vm)
  * @conn: a connection that is not connected
  * @vm: the VM, from kvmi_find_vm() or kvmi_list_vms()
  *
+ * A VM that is served is not attached to: its connection is borrowed.
+ *
  * Return: 0 or a negative errno
  */
 int kvmi_attach(struct kvmi_conn *conn, const struct kvmi_vm *vm)
@@ -139,7 +141,14 @@ int kvmi_attach(struct kvmi_conn *conn, const struct kvmi_vm *vm)
 	int vm_fd, r;
 
 	conn->pid = vm->pid;
-	conn->pidfd = syscall(SYS_pidfd_open, vm->pid, 0);
+	if (vm->pid)
+		conn->pidfd = syscall(SYS_pidfd_open, vm->pid, 0);
+	if (*vm->served) {
+		r = kvmi_use_served(conn, vm);
+		if (r)
+			kvmi_close(conn);
+		return r;
+	}
 	if (conn->pidfd < 0)
 		return explain_open(conn, vm, errno);
 

@@ -101,6 +101,10 @@ void kvmi_call_forget(struct kvmi_conn *conn, struct kvmi_call *call);
 int kvmi_take_event(struct kvmi_conn *conn, const struct kvmi_msg_hdr *hdr, const void *data);
 void kvmi_drop_events(struct kvmi_conn *conn);
 
+/* served.c */
+int kvmi_add_served(struct kvmi_vms *vms);
+int kvmi_use_served(struct kvmi_conn *conn, const struct kvmi_vm *vm);
+
 /* pause.c */
 bool kvmi_note_paused(struct kvmi_conn *conn, const struct kvmi_event *event);
 

@@ -80,6 +80,13 @@ const char *kvmi_exception_name(unsigned int nr);
  * @memory: bytes of guest memory, 0: not known
  * @vmm: name of the VMM's executable
  * @name: name of the VM, if the VMM was given one, else empty
+ * @served: its VMM has come to the 'kvmi serve' that listens here; else empty,
+ *	    and nothing of what follows is known. @pid may be 0 then, @fd is -1
+ *	    if /proc does not tell of the VM
+ * @id: what that one calls it
+ * @user: process that uses the connection now, 0: none
+ * @start_time: when the guest was started, in whatever unit its VMM counts
+ * @uuid: as the VMM says
  */
 struct kvmi_vm {
 	pid_t pid;
@@ -89,6 +96,11 @@ struct kvmi_vm {
 	__u64 memory;
 	char vmm[64];
 	char name[128];
+	char served[108];
+	__u32 id;
+	pid_t user;
+	__s64 start_time;
+	__u8 uuid[16];
 };
 
 /**
@@ -110,6 +122,11 @@ int kvmi_find_vm(struct kvmi_conn *conn, const char *which, struct kvmi_vm *vm);
 int kvmi_attach(struct kvmi_conn *conn, const struct kvmi_vm *vm);
 int kvmi_set_deadline(struct kvmi_conn *conn, const struct kvmi_vm *vm, __u32 timeout_ms,
 		      __u32 max_missed);
+
+#define KVMI_UUID_TEXT	37
+
+/* served.c */
+const char *kvmi_uuid_text(const __u8 *uuid, char *text);
 
 /* commands.c: a function for each command */
 int kvmi_get_version(struct kvmi_conn *conn, struct kvmi_get_version_reply *rpl);

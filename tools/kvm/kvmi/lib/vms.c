@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -281,12 +282,13 @@ static int scan_fds(struct kvmi_vms *vms, const char *proc, pid_t pid)
 /**
  * kvmi_list_vms - find the VMs on this host
  * @vms: out; kvmi_free_vms() frees it, whatever is returned
- * @proc: NULL, or what is used in place of /proc
+ * @proc: NULL, or what is used in place of /proc: without those that are served
  *
  * Return: 0 or a negative errno
  */
 int kvmi_list_vms(struct kvmi_vms *vms, const char *proc)
 {
+	bool served = !proc;
 	struct dirent *entry;
 	int r = 0;
 	DIR *dir;
@@ -306,8 +308,8 @@ int kvmi_list_vms(struct kvmi_vms *vms, const char *proc)
 			vms->unreadable++;
 	}
 	closedir(dir);
-	if (r == -ENOMEM)
-		return r;
+	if (r == -ENOMEM || (served && kvmi_add_served(vms)))
+		return -ENOMEM;
 
 	sort_vms(vms, 0);
 	return 0;
@@ -351,10 +353,50 @@ static int pick(struct kvmi_conn *conn, const struct kvmi_vms *vms, const char *
 	return 0;
 }
 
+static bool is_called(const struct kvmi_vm *vm, const char *which, long pid)
+{
+	char uuid[KVMI_UUID_TEXT];
+
+	if (pid)
+		return vm->pid == pid;
+	return !strcmp(vm->name, which) || !strcasecmp(kvmi_uuid_text(vm->uuid, uuid), which);
+}
+
+/*
+ * Among those that are served: that is the only way to them, somebody else who
+ * attaches is refused. @pid is 0 if @which is not one. 1: found, 0: not, or a
+ * negative errno
+ */
+static int find_served(struct kvmi_conn *conn, const char *which, long pid, struct kvmi_vm *vm)
+{
+	struct kvmi_vms vms = { 0 };
+	size_t i, nr = 0;
+	int r;
+
+	r = kvmi_add_served(&vms);
+	for (i = 0; !r && i < vms.nr; i++) {
+		if (!is_called(&vms.vm[i], which, pid))
+			continue;
+		*vm = vms.vm[i];
+		nr++;
+	}
+	kvmi_free_vms(&vms);
+
+	if (r)
+		return kvmi_fail(conn, -r, KVMI_FAILURE_OTHER, "cannot look for VMs: %s",
+				 strerror(-r));
+	if (nr > 1)
+		return kvmi_fail(conn, ENOTUNIQ, KVMI_FAILURE_AMBIGUOUS,
+				 "%s: %zu VMs that are served are called so: 'kvmi list' shows their UUIDs and PIDs",
+				 which, nr);
+	return nr;
+}
+
 /**
  * kvmi_find_vm - find a VM by what a user calls it
  * @conn: for kvmi_strerror()
- * @which: PID, PID:FD if the process has several, or the VM's name
+ * @which: PID, PID:FD if the process has several, or the VM's name; the UUID, too,
+ *	   if the VM is served
  * @vm: out
  *
  * Return: 0 or a negative errno
@@ -375,6 +417,12 @@ int kvmi_find_vm(struct kvmi_conn *conn, const char *which, struct kvmi_vm *vm)
 		by_pid = !*end;
 		if (by_pid && (errno || pid < 1 || pid > INT_MAX))
 			return kvmi_fail(conn, ESRCH, KVMI_FAILURE_NO_VM, "no process %s", which);
+	}
+
+	if (fd < 0) {
+		r = find_served(conn, which, by_pid ? pid : 0, vm);
+		if (r)
+			return r < 0 ? r : 0;
 	}
 
 	r = by_pid ? scan_fds(&vms, "/proc", pid) : kvmi_list_vms(&vms, NULL);
