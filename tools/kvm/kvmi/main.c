@@ -13,7 +13,7 @@
 static const struct command * const commands[] = {
 	&command_list, &command_info, &command_regs, &command_dump, &command_find,
 	&command_pause, &command_resume, &command_trace, &command_step, &command_translate,
-	&command_msr_guard, &command_protect,
+	&command_msr_guard, &command_protect, &command_serve,
 };
 
 /* A command names those that it takes by their letters. */
@@ -48,6 +48,8 @@ static const struct {
 	{ { "symbols", required_argument, NULL, 'y' }, "FILE",
 	  "System.map, kallsyms or vmlinux of the guest's kernel" },
 	{ { "dry-run", no_argument, NULL, 'N' }, "", "only say what would be done" },
+	{ { "key", required_argument, NULL, 'k' }, "FILE", "what proves to the VMM who we are" },
+	{ { "hmac", no_argument, NULL, 'H' }, "", "prove it by HMAC-SHA-256 or not at all" },
 };
 
 static const char common_options[] = "jtshV";
@@ -78,7 +80,8 @@ static void help_command(const struct command *command)
 	       vm_operand(command), *command->operands ? " " : "", command->operands,
 	       command->brief[0] - 'a' + 'A', command->brief + 1, command->help);
 	if (command->vm)
-		printf("\nPID is the VMM, PID:FD if it has several VMs, or the name of the VM\n");
+		printf("\nPID is the VMM, PID:FD if it has several VMs, or the VM's name, or its UUID\n"
+		       "if 'kvmi serve' has it\n");
 	printf("\n");
 	print_options(command->options);
 	print_options(common_options);
@@ -90,7 +93,8 @@ static void help_all(void)
 
 	printf("Usage: kvmi COMMAND [OPTION...] [OPERAND...]\n\n"
 	       "Look into the VMs of KVM from outside, through KVM introspection. The VMM needs\n"
-	       "no part in it; who may ptrace it may do this too.\n\n");
+	       "no part in it; who may ptrace it may do this too. One that has a part in it comes\n"
+	       "to 'kvmi serve' by itself.\n\n");
 	for (i = 0; i < ARRAY_SIZE(commands); i++) {
 		char usage[40];
 
@@ -202,6 +206,12 @@ static int parse_option(struct tool *tool, int letter, const char *arg)
 		break;
 	case 'N':
 		tool->dry_run = true;
+		break;
+	case 'k':
+		tool->key = arg;
+		break;
+	case 'H':
+		tool->hmac_only = true;
 		break;
 	}
 

@@ -49,6 +49,8 @@ enum {
  * @fault: what the guest gets instead: vector of an exception, 0: not given
  * @symbols: file with the symbols of the guest's kernel, NULL: none
  * @dry_run: change nothing
+ * @key: file with the key that the VMM wants, NULL: none
+ * @hmac_only: the key is not to be proved in another way
  */
 struct tool {
 	bool json;
@@ -74,6 +76,8 @@ struct tool {
 	__u8 fault;
 	const char *symbols;
 	bool dry_run;
+	const char *key;
+	bool hmac_only;
 };
 
 /**
@@ -102,7 +106,7 @@ struct command {
 
 extern const struct command command_list, command_info, command_regs, command_dump,
 	command_find, command_pause, command_resume, command_trace, command_step,
-	command_translate, command_msr_guard, command_protect;
+	command_translate, command_msr_guard, command_protect, command_serve;
 
 /* failure.c */
 int fail(struct tool *tool, int status, const char *fmt, ...) __printf(3, 4);

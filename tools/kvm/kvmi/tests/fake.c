@@ -4,6 +4,7 @@
  * and watches that the tool keeps to the protocol: it exits with 1 otherwise.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -165,6 +166,7 @@ static struct {
 	unsigned int steps;
 	unsigned int sent;
 	unsigned int commands;
+	unsigned int refused;
 	__u8 action;		/* what vCPU 0 is to be answered with */
 	struct kvmi_vcpu_inject_exception inject;	/* and get before that */
 	bool busy;
@@ -178,15 +180,18 @@ static int left_on(void)
 {
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(vm.stepping); i++)
+	for (i = 0; i < ARRAY_SIZE(vm.stepping) && !vm.how.forgiving; i++)
 		if (vm.stepping[i])
 			wrong("single-stepping was left on");
-	for (i = 0; vm.how.kernel && i < ARRAY_SIZE(vm.access); i++)
+	for (i = 0; vm.how.kernel && !vm.how.forgiving && i < ARRAY_SIZE(vm.access); i++)
 		if (vm.access[i] != 7)
 			wrong("access to pages was left restricted");
 	for (i = 0; vm.how.late && i < vm.how.vcpus; i++)
 		if (vm.waiting[i])
 			wrong("a late pause was not answered");
+	for (i = 0; vm.how.all_answered && i < vm.how.vcpus; i++)
+		if (vm.waiting[i])
+			wrong("an event was not answered");
 	return 0;
 }
 
@@ -637,7 +642,7 @@ static void pause_vcpu(const struct kvmi_msg_hdr *hdr, const __u8 *data)
 static void vm_command(const struct kvmi_msg_hdr *hdr, const __u8 *data)
 {
 	struct kvmi_get_version_reply version = {
-		.version = KVMI_VERSION, .max_msg_size = KVMI_MSG_SIZE,
+		.version = KVMI_VERSION + vm.how.newer, .max_msg_size = KVMI_MSG_SIZE,
 		.features.singlestep = !vm.how.no_singlestep,
 	};
 	struct kvmi_vm_get_info_reply info = { .vcpu_count = vm.how.vcpus };
@@ -663,7 +668,8 @@ static void vm_command(const struct kvmi_msg_hdr *hdr, const __u8 *data)
 		send_reply(vm.sock, hdr, 0, &info, sizeof(info));
 		break;
 	case KVMI_VM_CONTROL_EVENTS:
-		send_reply(vm.sock, hdr, 0, NULL, 0);
+		send_reply(vm.sock, hdr, vm.refused++ < vm.how.allow_after ? -KVM_EPERM : 0,
+			   NULL, 0);
 		break;
 	case KVMI_VM_READ_PHYSICAL:
 		read_physical(hdr, data);
@@ -736,7 +742,7 @@ pid_t peer_start(void (*peer)(int sock), int *sock)
 	return pid;
 }
 
-pid_t fake_start(const struct fake *fake, int *sock)
+static void prepare(const struct fake *fake)
 {
 	size_t i;
 
@@ -748,7 +754,26 @@ pid_t fake_start(const struct fake *fake, int *sock)
 		vm.rip[i] = FAKE_CODE + i;
 	if (fake->rip)
 		vm.rip[0] = fake->rip;
+}
+
+pid_t fake_start(const struct fake *fake, int *sock)
+{
+	prepare(fake);
 	return peer_start(run_fake, sock);
+}
+
+static void unhook(int sig)
+{
+	(void)sig;
+	send_event(vm.sock, ++vm.event_seq, KVMI_VM_EVENT_UNHOOK, 0, NULL, 0);
+}
+
+/* In this process, until the end of the connection; SIGUSR1 raises UNHOOK. */
+void fake_be(const struct fake *fake, int sock)
+{
+	prepare(fake);
+	signal(SIGUSR1, unhook);
+	run_fake(sock);
 }
 
 /* Did the peer like what it saw? It ends when the tool closes its socket. */

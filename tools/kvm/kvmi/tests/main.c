@@ -17,6 +17,7 @@ int main(int argc, char **argv)
 	test_vms();
 	test_library();
 	test_tool(argv[1]);
+	test_serve();
 
 	return tap_end();
 }

@@ -131,6 +131,10 @@ struct fake_kernel {
  * @steps: after so many steps it does not go on, 0: it always does
  * @failed_step: this one fails
  * @kernel: what the guest runs; without one there is no SET_PAGE_ACCESS
+ * @forgiving: what is left switched on at the end is not wrong
+ * @all_answered: no vCPU is to wait at the end
+ * @allow_after: so many times UNHOOK is not allowed
+ * @newer: than the protocol version that the tool knows
  */
 struct fake {
 	unsigned int vcpus;
@@ -151,18 +155,49 @@ struct fake {
 	unsigned int steps;
 	unsigned int failed_step;
 	const struct fake_kernel *kernel;
+	bool forgiving;
+	bool all_answered;
+	unsigned int allow_after;
+	bool newer;
 };
 
 /* fake.c */
 __u8 fake_byte(__u64 gpa);
 bool fake_present(__u64 gpa);
 pid_t fake_start(const struct fake *fake, int *sock);
+void fake_be(const struct fake *fake, int sock);
 pid_t peer_start(void (*peer)(int sock), int *sock);
 bool peer_end(pid_t pid);
 void must_read(int sock, void *data, size_t size);
 void must_write(int sock, const void *data, size_t size);
 void send_reply(int sock, const struct kvmi_msg_hdr *cmd, int err, const void *data, size_t size);
 void send_event(int sock, __u32 seq, __u16 event, __u16 vcpu, const void *payload, size_t size);
+
+/**
+ * struct qemu - a VMM with an introspection object
+ * @number: each byte of its UUID
+ * @name: of the VM
+ * @size: of its hello
+ * @split: sends so many bytes of it at first, 0: all at once
+ * @auth: what it offers, if @size has it
+ * @reply: what it wants to hear
+ * @reply_size: bytes of that
+ */
+struct qemu {
+	__u8 number;
+	const char *name;
+	__u32 size;
+	__u32 split;
+	__u32 auth;
+	const void *reply;
+	size_t reply_size;
+};
+
+/* qemu.c */
+size_t qemu_hello(const struct qemu *qemu, __u8 *hello);
+int qemu_connect(const char *path);
+bool qemu_greet(const struct qemu *qemu, int sock);
+pid_t qemu_start(const struct qemu *qemu, const char *path, const struct fake *fake);
 
 /* kernel.c */
 void kernel_build(const struct fake_kernel *how);
@@ -196,5 +231,6 @@ void test_units(void);
 void test_vms(void);
 void test_library(void);
 void test_tool(const char *path);
+void test_serve(void);
 
 #endif
