@@ -38,7 +38,8 @@ int connect_vm(struct tool *tool)
 	if (!r && tool->deadline && !tool->which)
 		r = fail(tool, STATUS_USAGE, "with --socket it is the VMM that sets the deadline");
 	if (!r && tool->deadline && *tool->vm.served)
-		r = fail(tool, STATUS_USAGE, "of a VM that is served it is the VMM that sets the deadline");
+		r = fail(tool, STATUS_USAGE,
+			 "of a VM that is served it is the VMM that sets the deadline: reply-deadline of QEMU's object");
 	if (r)
 		return r;
 

@@ -55,6 +55,17 @@ __s64 time_ms(void)
 	return now() * 1000;
 }
 
+/*
+ * A line is lost rather than waited for: VMs are not to depend on who reads it,
+ * nor on a terminal that was stopped.
+ */
+static bool may_print(void)
+{
+	struct pollfd pfd = { .fd = STDOUT_FILENO, .events = POLLOUT };
+
+	return poll(&pfd, 1, 0) > 0;
+}
+
 /* What happened to a VM, for people or for machines */
 void report(const struct serve *serve, const struct guest *guest, const char *event,
 	    const char *fmt, ...)
@@ -63,6 +74,9 @@ void report(const struct serve *serve, const struct guest *guest, const char *ev
 	struct json *out = &serve->tool->out;
 	char text[256], uuid[KVMI_UUID_TEXT];
 	va_list ap;
+
+	if (!may_print())
+		return;
 
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
