@@ -80,8 +80,8 @@ static void help_command(const struct command *command)
 	       vm_operand(command), *command->operands ? " " : "", command->operands,
 	       command->brief[0] - 'a' + 'A', command->brief + 1, command->help);
 	if (command->vm)
-		printf("\nPID is the VMM, PID:FD if it has several VMs, or the name of the VM; also its\n"
-		       "UUID if 'kvmi serve' has it\n");
+		printf("\nPID is the VMM, PID:FD if it has several VMs, or the name of the VM,\n"
+		       "or its UUID if 'kvmi serve' has it\n");
 	printf("\n");
 	print_options(command->options);
 	print_options(common_options);

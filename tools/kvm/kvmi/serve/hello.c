@@ -44,8 +44,9 @@ int key_load(struct tool *tool, const char *path, struct key *key)
 	if (!n || n > KEY_MAX)
 		return fail(tool, STATUS_USAGE, "the key %s is %s", path,
 			    n ? "too long" : "empty");
-	if (st.st_mode & 0077)
-		note("others than its owner may use the key %s: chmod 600 it", path);
+	/* The group may well be QEMU's. */
+	if (st.st_mode & 0007)
+		note("everybody may use the key %s: chmod o= it", path);
 
 	sha1_init(&sha1);
 	sha1_update(&sha1, n, bytes);

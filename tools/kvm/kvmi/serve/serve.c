@@ -362,15 +362,20 @@ static int catch(struct loop *loop)
 					strerror(errno)) : 0;
 }
 
+static int make_run_dir(struct loop *loop)
+{
+	if (kvmi_run_dir(loop->control, sizeof(loop->control), true))
+		return 0;
+	return fail(loop->serve.tool, STATUS_FAILED,
+		    "no directory to meet commands in: XDG_RUNTIME_DIR is not set");
+}
+
 /* Where commands find us: for the same user only */
 static int open_control(struct loop *loop)
 {
 	struct tool *tool = loop->serve.tool;
 	size_t len, size = sizeof(loop->control);
 
-	if (!kvmi_run_dir(loop->control, size, true))
-		return fail(tool, STATUS_FAILED,
-			    "no directory to meet commands in: XDG_RUNTIME_DIR is not set");
 	len = strlen(loop->control);
 	snprintf(loop->control + len, size - len, "/%s%d", KVMI_SERVE_PREFIX, getpid());
 	loop->clients = listen_at(tool, loop->control, 0177);
@@ -422,7 +427,8 @@ static int run(struct tool *tool, int argc, char **argv)
 		return r;
 
 	allow_many_files();
-	r = catch(&loop);
+	/* It may be where VMMs come to, too. */
+	r = catch(&loop) ?: make_run_dir(&loop);
 	if (!r) {
 		loop.guests = listen_at(tool, loop.where, 0);
 		r = loop.guests < 0 ? STATUS_FAILED : open_control(&loop);

@@ -167,6 +167,7 @@ static struct {
 	unsigned int sent;
 	unsigned int commands;
 	unsigned int refused;
+	bool tells;		/* UNHOOK is enabled */
 	__u8 action;		/* what vCPU 0 is to be answered with */
 	struct kvmi_vcpu_inject_exception inject;	/* and get before that */
 	bool busy;
@@ -647,6 +648,7 @@ static void vm_command(const struct kvmi_msg_hdr *hdr, const __u8 *data)
 	};
 	struct kvmi_vm_get_info_reply info = { .vcpu_count = vm.how.vcpus };
 	struct kvmi_vm_check_command check;
+	struct kvmi_vm_control_events events;
 
 	switch (hdr->id) {
 	case KVMI_GET_VERSION:
@@ -668,8 +670,9 @@ static void vm_command(const struct kvmi_msg_hdr *hdr, const __u8 *data)
 		send_reply(vm.sock, hdr, 0, &info, sizeof(info));
 		break;
 	case KVMI_VM_CONTROL_EVENTS:
-		send_reply(vm.sock, hdr, vm.refused++ < vm.how.allow_after ? -KVM_EPERM : 0,
-			   NULL, 0);
+		memcpy(&events, data, sizeof(events));
+		vm.tells = events.enable && vm.refused++ >= vm.how.allow_after;
+		send_reply(vm.sock, hdr, events.enable && !vm.tells ? -KVM_EPERM : 0, NULL, 0);
 		break;
 	case KVMI_VM_READ_PHYSICAL:
 		read_physical(hdr, data);
@@ -765,7 +768,8 @@ pid_t fake_start(const struct fake *fake, int *sock)
 static void unhook(int sig)
 {
 	(void)sig;
-	send_event(vm.sock, ++vm.event_seq, KVMI_VM_EVENT_UNHOOK, 0, NULL, 0);
+	if (vm.tells)
+		send_event(vm.sock, ++vm.event_seq, KVMI_VM_EVENT_UNHOOK, 0, NULL, 0);
 }
 
 /* In this process, until the end of the connection; SIGUSR1 raises UNHOOK. */

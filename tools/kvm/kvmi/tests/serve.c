@@ -27,7 +27,7 @@ static const struct qemu web = { .number = 1, .name = "web", .size = 104 };
 static const struct qemu db = { .number = 2, .name = "db", .size = 96 };
 static const struct fake plain = { .vcpus = 2 };
 
-static char dir[32], path[64], key[64];
+static char dir[40], path[64], key[64];
 static struct run server;
 
 static double seconds(void)
@@ -269,7 +269,7 @@ static void test_keys(void)
 	bool good = true;
 	pid_t vm;
 
-	write_key("sesame\n", 7, 0600);
+	write_key("sesame\n", 7, 0640);
 	snprintf(options, sizeof(options), "--key %s", key);
 	start_server(options);
 	for (old.split = 0; old.split < old.size; old.split++)
@@ -299,12 +299,15 @@ static void test_keys(void)
 	is_number(vm_end(qemu_start(&old, path, &plain), 10), 3, "and with one that cannot");
 	ok(says("does not offer HMAC, and nothing else is to do (--hmac)\n"), "it says so");
 	end_server();
-	has(err, "others than its owner may use the key", "a key for everybody");
+	has(err, "everybody may use the key", "a key for everybody");
 }
 
 static void test_usage(void)
 {
 	char args[256];
+
+	start_server("");
+	is_number(end_server(), 0, "a directory that is not there yet");
 
 	is_number(kvmi_run(NULL, "serve"), 2, "serve needs a socket");
 	is_number(kvmi_run(NULL, "serve --hmac /x"), 2, "--hmac needs a key");
@@ -421,7 +424,8 @@ static void test_use(void)
 	is_number(kvmi_finish(&run), 0, "^C ends it");
 	is_number(kvmi_run(NULL, "pause --seconds 0.1 web"), 0, "pause");
 	is_number(kvmi_run(NULL, "regs web"), 0, "and another, on the same connection");
-	stop_vm(vm);
+	kill(vm, SIGUSR1);
+	is_number(vm_end(vm, SOON), 0, "which still knows UNHOOK");
 
 	vm = start_vm(&web, &locked);
 	run = begin("protect web", "pages protected");
@@ -739,11 +743,12 @@ static void test_runner(void)
 
 void test_serve(void)
 {
-	char command[64];
+	char command[64], top[] = "/tmp/kvmi-serve-XXXXXX";
 
-	snprintf(dir, sizeof(dir), "/tmp/kvmi-serve-XXXXXX");
-	if (!mkdtemp(dir))
+	if (!mkdtemp(top))
 		exit(2);
+	/* That is the server's to make. */
+	snprintf(dir, sizeof(dir), "%s/run", top);
 	setenv("KVMI_RUN_DIR", dir, 1);
 	snprintf(path, sizeof(path), "%s/tool", dir);
 	snprintf(key, sizeof(key), "%s/key", dir);
@@ -771,7 +776,7 @@ void test_serve(void)
 	test_runner();
 
 	unsetenv("KVMI_RUN_DIR");
-	snprintf(command, sizeof(command), "rm -rf %s", dir);
+	snprintf(command, sizeof(command), "rm -rf %s", top);
 	if (system(command))
 		exit(2);
 }
