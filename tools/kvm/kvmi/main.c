@@ -49,7 +49,7 @@ static const struct {
 	  "System.map, kallsyms or vmlinux of the guest's kernel" },
 	{ { "dry-run", no_argument, NULL, 'N' }, "", "only say what would be done" },
 	{ { "key", required_argument, NULL, 'k' }, "FILE", "what proves to the VMM who we are" },
-	{ { "hmac", no_argument, NULL, 'H' }, "", "prove it by HMAC-SHA-256 or not at all" },
+	{ { "hmac", no_argument, NULL, 'H' }, "", "prove it by HMAC-SHA-256 only" },
 };
 
 static const char common_options[] = "jtshV";

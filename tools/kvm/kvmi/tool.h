@@ -50,7 +50,7 @@ enum {
  * @symbols: file with the symbols of the guest's kernel, NULL: none
  * @dry_run: change nothing
  * @key: file with the key that the VMM wants, NULL: none
- * @hmac_only: the key is not to be proved in another way
+ * @hmac_only: the key is to be proved by HMAC only
  */
 struct tool {
 	bool json;

@@ -59,17 +59,37 @@ static void guest_close(struct guest *guest)
 	}
 }
 
-static void to_kvm(struct serve *serve, struct guest *guest, const void *data, size_t size)
+static const char *why_refused(const struct serve *serve, const struct guest *guest)
 {
-	if (guest->state == GUEST_GONE || stream_send(&guest->stream, data, size))
-		return;
-	report(serve, guest, "gone", "the connection has ended");
+	if (!serve->key.known)
+		return "it may want a key (--key)";
+	if (serve->key.hmac_only && !greeting_has_challenge(&guest->greeting))
+		return "it may want the key by SHA-1, and there is --hmac";
+	return "it may have another key";
+}
+
+/* The connection was closed by the other end. */
+static void lost(struct serve *serve, struct guest *guest)
+{
+	if (guest->state == GUEST_VERSION)
+		report(serve, guest, "refused",
+		       "its VMM hung up at our answer: %s; its log says why",
+		       why_refused(serve, guest));
+	else
+		report(serve, guest, "gone", "the connection has ended");
 	guest_close(guest);
 }
 
+static void to_kvm(struct serve *serve, struct guest *guest, const void *data, size_t size)
+{
+	if (guest->state != GUEST_GONE && !stream_send(&guest->stream, data, size))
+		lost(serve, guest);
+}
+
+/* One that has ended may have said something before: who reads that sees its end. */
 static void to_client(struct guest *guest, const void *data, size_t size)
 {
-	if (guest->client && !stream_send(&guest->client->stream, data, size))
+	if (guest->client && !stream_send(&guest->client->stream, data, size) && errno == ENOMEM)
 		guest->client->gone = true;
 }
 
@@ -125,17 +145,9 @@ static void greet(struct serve *serve, struct guest *guest)
 
 	set_name(guest);
 	size = greeting_answer(&guest->greeting, &serve->key, &reply);
-	if (!size) {
-		report(serve, guest, "refused",
-		       "its VMM does not offer HMAC, and nothing else is to do (--hmac)");
-		guest_close(guest);
-		return;
-	}
-	to_kvm(serve, guest, &reply, size);
-	if (guest->state == GUEST_GONE)
-		return;
 	/* The VMM may still hang up, without a word. */
 	guest->state = GUEST_VERSION;
+	to_kvm(serve, guest, &reply, size);
 	ask(serve, guest, KVMI_GET_VERSION, NULL, 0);
 }
 
@@ -321,18 +333,6 @@ static void take_message(struct serve *serve, struct guest *guest)
 		to_client(guest, guest->stream.msg, sizeof(*hdr) + hdr->size);
 }
 
-static void lost(struct serve *serve, struct guest *guest)
-{
-	if (guest->state == GUEST_VERSION)
-		report(serve, guest, "refused",
-		       "its VMM hung up at our answer: %s; its log says why",
-		       serve->key.known ? "it may have another key" :
-					  "it may want a key (--key)");
-	else
-		report(serve, guest, "gone", "the connection has ended");
-	guest_close(guest);
-}
-
 void guest_readable(struct serve *serve, struct guest *guest)
 {
 	int r = 0;
@@ -444,16 +444,16 @@ void guest_release(struct serve *serve, struct guest *guest)
 
 	guest->client->guest = NULL;
 	guest->client = NULL;
+	for (i = 0; guest->state != GUEST_GONE && i < guest->nr_waiting; i++)
+		if (guest->waiting[i].seq)
+			answer_event(serve, guest, i);
+
 	if (guest->state == GUEST_LEAVING) {
 		guest_close(guest);
-	} else if (guest->left.nr) {
+	} else if (guest->state != GUEST_GONE && guest->left.nr) {
 		report(serve, guest, "reset",
 		       "process %d ended without leaving it in order: the connection is closed, so that KVM does",
 		       pid);
 		guest_close(guest);
 	}
-
-	for (i = 0; guest->state != GUEST_GONE && i < guest->nr_waiting; i++)
-		if (guest->waiting[i].seq)
-			answer_event(serve, guest, i);
 }

@@ -124,23 +124,27 @@ int greeting_read(struct greeting *greeting, int fd, char *why, size_t size)
 	return 1;
 }
 
-/* Returns the bytes of @reply, 0: the key is not to be proved in this way. */
+/* Does it want to hear the HMAC? */
+bool greeting_has_challenge(const struct greeting *greeting)
+{
+	return greeting->hello.size >= sizeof(struct hello) && greeting->hello.auth & AUTH_HMAC;
+}
+
+/*
+ * Returns the bytes of @reply. One without any proof is what a VMM without key
+ * takes: it cannot be told from an older one.
+ */
 size_t greeting_answer(const struct greeting *greeting, const struct key *key,
 		       struct hello_reply *reply)
 {
 	struct hmac_sha256_ctx hmac = greeting->hmac;
-	bool can_hmac = greeting->hello.size >= sizeof(struct hello) &&
-			greeting->hello.auth & AUTH_HMAC;
 
 	memset(reply, 0, sizeof(*reply));
 	reply->size = REPLY_SHORT;
-	if (key->hmac_only && !can_hmac)
-		return 0;
-
-	if (key->known && can_hmac) {
+	if (key->known && greeting_has_challenge(greeting)) {
 		hmac_sha256_digest(&hmac, sizeof(reply->hmac), reply->hmac);
 		reply->size = sizeof(*reply);
-	} else if (key->known) {
+	} else if (key->known && !key->hmac_only) {
 		memcpy(reply->cookie, key->cookie, sizeof(reply->cookie));
 	}
 	return reply->size;

@@ -6,7 +6,6 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -53,47 +52,6 @@ struct loop {
 __s64 time_ms(void)
 {
 	return now() * 1000;
-}
-
-/*
- * A line is lost rather than waited for: VMs are not to depend on who reads it,
- * nor on a terminal that was stopped.
- */
-static bool may_print(void)
-{
-	struct pollfd pfd = { .fd = STDOUT_FILENO, .events = POLLOUT };
-
-	return poll(&pfd, 1, 0) > 0;
-}
-
-/* What happened to a VM, for people or for machines */
-void report(const struct serve *serve, const struct guest *guest, const char *event,
-	    const char *fmt, ...)
-{
-	const struct hello *hello = &guest->greeting.hello;
-	struct json *out = &serve->tool->out;
-	char text[256], uuid[KVMI_UUID_TEXT];
-	va_list ap;
-
-	if (!may_print())
-		return;
-
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-
-	if (!serve->tool->json) {
-		printf("%s: %s\n", guest->name, text);
-		fflush(stdout);
-		return;
-	}
-	json_object(out, NULL);
-	json_string(out, "event", event);
-	json_string(out, "uuid", kvmi_uuid_text(hello->uuid, uuid));
-	json_string(out, "name", hello->name);
-	json_number(out, "pid", guest->pid);
-	json_string(out, "text", text);
-	json_end(out);
 }
 
 /* Somebody came; returns false when there are no means to let anybody in now. */
@@ -157,11 +115,11 @@ static void client_polled(struct serve *serve, struct client *client, short even
 {
 	if (client->gone)
 		return;
-	if (events & POLLOUT && !stream_flush(&client->stream))
-		client_end(serve, client);
-	else if (events & POLLIN)
+	if (events & POLLOUT)
+		stream_flush(&client->stream);
+	/* Also what it has sent last before it ended */
+	if (events & POLLIN)
 		client_readable(serve, client);
-	/* What it has sent last does not matter if nobody is there to take it. */
 	else if (events & (POLLHUP | POLLERR))
 		client_end(serve, client);
 }
@@ -466,7 +424,7 @@ const struct command command_serve = {
 	"the VM is left at once; a command that uses it is told, and has 2 seconds.\n"
 	"Whether QEMU believes us is up to the key that its object has: --key is the file\n"
 	"that its 'secret' object is given; all bytes count. A QEMU that offers HMAC gets\n"
-	"that, an older one a hash that can be replayed, unless there is --hmac.\n"
+	"that, an older one a hash that can be replayed, or with --hmac no proof.\n"
 	"Commands find it in /run/kvmi, or $XDG_RUNTIME_DIR/kvmi for other users than root:\n"
 	"both have to be run by the same user. Who may connect to SOCKET is a matter of the\n"
 	"umask. One line a VM and what happens to it. Ends with ^C.\n",

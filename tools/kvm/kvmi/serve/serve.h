@@ -95,7 +95,7 @@ struct hello_reply {
 /**
  * struct key - what proves to QEMU that we are the tool
  * @known: there is one
- * @hmac_only: it is not to be proved in the old way, which can be replayed
+ * @hmac_only: it is not to be proved by its hash, which can be replayed
  * @cookie: SHA-1 of it
  * @hmac: with the key set
  */
@@ -121,6 +121,7 @@ struct greeting {
 int key_load(struct tool *tool, const char *path, struct key *key);
 void greeting_begin(struct greeting *greeting, const struct key *key);
 int greeting_read(struct greeting *greeting, int fd, char *why, size_t size);
+bool greeting_has_challenge(const struct greeting *greeting);
 size_t greeting_answer(const struct greeting *greeting, const struct key *key,
 		       struct hello_reply *reply);
 
@@ -248,9 +249,11 @@ bool peer_is_welcome(int sock, pid_t *pid, char *why, size_t size);
 /* runner.c */
 void run_for_guest(struct serve *serve, struct guest *guest);
 
-/* serve.c */
+/* report.c */
 void report(const struct serve *serve, const struct guest *guest, const char *event,
 	    const char *fmt, ...) __printf(4, 5);
+
+/* serve.c */
 __s64 time_ms(void);
 
 #endif

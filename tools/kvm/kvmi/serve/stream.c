@@ -99,7 +99,7 @@ static ssize_t send_some(int fd, const __u8 *data, size_t size)
 	return sent;
 }
 
-/* Returns false if it ended. */
+/* Returns false if it ended; without memory, too, with ENOMEM in errno. */
 bool stream_send(struct stream *stream, const void *data, size_t size)
 {
 	ssize_t n = 0;
@@ -109,20 +109,19 @@ bool stream_send(struct stream *stream, const void *data, size_t size)
 	return n >= 0 && enqueue(stream, (const __u8 *)data + n, size - n);
 }
 
-/* What was queued: the same */
+/* What was queued: the same. If it ended there is nothing to send any more. */
 bool stream_flush(struct stream *stream)
 {
 	ssize_t n = send_some(stream->fd, stream->queue + stream->sent,
 			      stream->queued - stream->sent);
 
-	if (n < 0)
-		return false;
-	stream->sent += n;
-	if (stream->sent == stream->queued) {
+	if (n >= 0)
+		stream->sent += n;
+	if (n < 0 || stream->sent == stream->queued) {
 		stream->sent = 0;
 		stream->queued = 0;
 	}
-	return true;
+	return n >= 0;
 }
 
 bool stream_is_full(const struct stream *stream)
