@@ -305,14 +305,23 @@ static int serve_all(struct loop *loop)
 	}
 }
 
+/* Who has started us may have had it ignored: with nohup, or in the background. */
+static void add_signal(sigset_t *set, int sig)
+{
+	struct sigaction action;
+
+	if (sigaction(sig, NULL, &action) || action.sa_handler != SIG_IGN)
+		sigaddset(set, sig);
+}
+
 static int catch(struct loop *loop)
 {
 	sigset_t set;
 
 	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
+	add_signal(&set, SIGINT);
+	add_signal(&set, SIGHUP);
 	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	loop->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);

@@ -349,6 +349,14 @@ static void test_usage(void)
 	start_server("");
 	snprintf(args, sizeof(args), "serve %s", path);
 	is_number(kvmi_run(NULL, args), 10, "two servers at a socket");
+	kill(server.pid, SIGHUP);
+	is_number(kvmi_finish(&server), 0, "SIGHUP ends it");
+	signal(SIGHUP, SIG_IGN);
+	start_server("");
+	signal(SIGHUP, SIG_DFL);
+	kill(server.pid, SIGHUP);
+	usleep(100000);
+	is_number(kvmi_run(NULL, args), 10, "but not if that was ignored");
 	kill(server.pid, SIGKILL);
 	kvmi_finish(&server);
 	is_number(kvmi_run(NULL, "list"), 0, "a socket that was left over");
@@ -442,8 +450,13 @@ static void test_use(void)
 	is_number(kvmi_finish(&run), 0, "^C ends it");
 	is_number(kvmi_run(NULL, "pause --seconds 0.1 web"), 0, "pause");
 	is_number(kvmi_run(NULL, "regs web"), 0, "and another, on the same connection");
+	is_number(kvmi_run(NULL, "pause --daemon web"), 0, "pause in the background");
+	is_number(kvmi_run(NULL, "regs web"), 7, "holds it");
+	has(err, "the VM is held by 'kvmi pause' (process ", "it says so");
+	is_number(kvmi_run(NULL, "resume web"), 0, "until it is told not to");
+	is_number(kvmi_run(NULL, "regs web"), 0, "then it is free");
 	kill(vm, SIGUSR1);
-	is_number(vm_end(vm, SOON), 0, "which still knows UNHOOK");
+	is_number(vm_end(vm, SOON), 0, "on a connection that still knows UNHOOK");
 
 	vm = start_vm(&web, &locked);
 	run = begin("protect web", "pages protected");
