@@ -396,6 +396,7 @@ static void take_reply(struct serve *serve, struct guest *guest, const struct kv
 	    guest->waiting[vcpu.vcpu].seq != hdr->seq)
 		return;
 	guest->waiting[vcpu.vcpu].seq = 0;
+	left_note_reply(&guest->left, vcpu.vcpu);
 	to_kvm(serve, guest, hdr, sizeof(*hdr) + hdr->size);
 }
 
@@ -444,7 +445,7 @@ void guest_release(struct serve *serve, struct guest *guest)
 
 	guest->client->guest = NULL;
 	guest->client = NULL;
-	for (i = 0; guest->state != GUEST_GONE && i < guest->nr_waiting; i++)
+	for (i = 0; guest->state != GUEST_GONE && !guest->left.nr && i < guest->nr_waiting; i++)
 		if (guest->waiting[i].seq)
 			answer_event(serve, guest, i);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * kvmi serve: what a command has switched on in a VM and not off again.
+ * kvmi serve: what a command has switched on in a VM and not off again, and the
+ * registers that it has set for a reply that it did not send.
  *
  * Whether KVM did what it was told does not matter: off is off.
  */
@@ -110,7 +111,16 @@ void left_note(struct left *left, const struct kvmi_msg_hdr *hdr, const __u8 *da
 	case KVMI_VCPU_CONTROL_SINGLESTEP:
 		set(left, hdr->id, vcpu, 0, req.step.enable);
 		break;
+	case KVMI_VCPU_SET_REGISTERS:
+		set(left, hdr->id, vcpu, 0, true);
+		break;
 	}
+}
+
+/* The vCPU gets its reply, and with it the registers. */
+void left_note_reply(struct left *left, __u32 vcpu)
+{
+	set(left, KVMI_VCPU_SET_REGISTERS, vcpu, 0, false);
 }
 
 void left_forget(struct left *left)

@@ -132,6 +132,7 @@ struct left {
 };
 
 void left_note(struct left *left, const struct kvmi_msg_hdr *hdr, const __u8 *data);
+void left_note_reply(struct left *left, __u32 vcpu);
 void left_forget(struct left *left);
 
 /* guest.c */

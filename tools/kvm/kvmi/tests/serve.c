@@ -660,23 +660,14 @@ static void test_control(void)
 	close(sock);
 }
 
-/* A command that asks for a lot and reads nothing */
-static void test_deaf(void)
+/* The connection of the first VM, without the library */
+static int use_first(void)
 {
-	const struct {
-		struct kvmi_msg_hdr hdr;
-		struct kvmi_vm_read_physical req;
-	} msg = {
-		.hdr = { .id = KVMI_VM_READ_PHYSICAL, .size = sizeof(msg.req), .seq = 99 },
-		.req = { .gpa = 0x1000, .size = 4096 },
-	};
 	struct served_request request = { .magic = SERVED_MAGIC, .op = SERVED_LIST };
 	struct served_reply reply;
 	struct served_vm served;
 	char control[96];
-	int sock, i, idle = 0;
-	double begin_at;
-	pid_t vm = start_vm(&web, &plain);
+	int sock;
 
 	snprintf(control, sizeof(control), "%s/serve-%d", dir, server.pid);
 	sock = qemu_connect(control);
@@ -687,6 +678,64 @@ static void test_deaf(void)
 	request.id = served.id;
 	must_write(sock, &request, sizeof(request));
 	must_read(sock, &reply, sizeof(reply));
+	return sock;
+}
+
+/* Registers that were set for a reply are no good without it. */
+static void test_half_done(void)
+{
+	const struct {
+		struct kvmi_msg_hdr hdr;
+		struct kvmi_vcpu_hdr vcpu;
+		struct kvm_regs regs;
+	} set = { .hdr = { .id = KVMI_VCPU_SET_REGISTERS, .size = sizeof(set) - sizeof(set.hdr) } };
+	const struct {
+		struct kvmi_msg_hdr hdr;
+		struct kvmi_vm_pause_vcpu req;
+	} pause = { .hdr = { .id = KVMI_VM_PAUSE_VCPU, .size = sizeof(pause.req) } };
+	struct {
+		struct kvmi_msg_hdr hdr;
+		struct kvmi_vcpu_hdr vcpu;
+		struct kvmi_vcpu_event_reply reply;
+	} answer = { .hdr = { .id = KVMI_VCPU_EVENT, .size = 16 } };
+	__u8 data[KVMI_MSG_SIZE];
+	pid_t vm = start_vm(&web, &plain);
+	struct kvmi_msg_hdr hdr;
+	int sock, i;
+
+	for (i = 0; i < 2; i++) {
+		sock = use_first();
+		must_write(sock, &pause, sizeof(pause));
+		do {
+			must_read(sock, &hdr, sizeof(hdr));
+			must_read(sock, data, hdr.size);
+		} while (hdr.id != KVMI_VCPU_EVENT);
+		must_write(sock, &set, sizeof(set));
+		answer.hdr.seq = hdr.seq;
+		answer.reply.event = KVMI_VCPU_EVENT_PAUSE;
+		if (!i)
+			must_write(sock, &answer, sizeof(answer));
+		close(sock);
+		if (!i)
+			is_number(vm_end(vm, 0.3), -1, "registers were set, with the reply");
+	}
+	is_number(vm_end(vm, SOON), 0, "without it KVM is to forget them");
+	ok(says("without leaving it in order"), "it says so");
+}
+
+/* A command that asks for a lot and reads nothing */
+static void test_deaf(void)
+{
+	const struct {
+		struct kvmi_msg_hdr hdr;
+		struct kvmi_vm_read_physical req;
+	} msg = {
+		.hdr = { .id = KVMI_VM_READ_PHYSICAL, .size = sizeof(msg.req), .seq = 99 },
+		.req = { .gpa = 0x1000, .size = 4096 },
+	};
+	pid_t vm = start_vm(&web, &plain);
+	int sock = use_first(), i, idle = 0;
+	double begin_at;
 
 	/* 4 GB of answers, if nobody stops it */
 	for (i = 0; i < 1000000 && idle < 50; i++) {
@@ -800,6 +849,7 @@ void test_serve(void)
 	test_late();
 	test_nothing_eaten();
 	test_control();
+	test_half_done();
 	test_deaf();
 	is_number(end_server(), 0, "the server ends");
 	test_keys();
