@@ -16,7 +16,7 @@
 
 #include "serve.h"
 
-/* Whom nobody has any use for, ms */
+/* How long nobody is let in when there are no means to, ms */
 #define REST	1000
 
 /* More of them than any host has */

@@ -106,7 +106,9 @@ bool stream_send(struct stream *stream, const void *data, size_t size)
 
 	if (!stream->queued)
 		n = send_some(stream->fd, data, size);
-	return n >= 0 && enqueue(stream, (const __u8 *)data + n, size - n);
+	if (n < 0)
+		return false;
+	return (size_t)n == size || enqueue(stream, (const __u8 *)data + n, size - n);
 }
 
 /* What was queued: the same. If it ended there is nothing to send any more. */
