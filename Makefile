@@ -48,6 +48,18 @@ kernel: tree ## build the lab kernel
 kvmi: tree ## build the kvmi command
 	@$(lab)/kvmi
 
+qemu: qemu-tree ## build QEMU 10 with the object that offers a VM to a tool
+	@$(lab)/qemu-build
+
+qemu-tree: deps ## fetch QEMU, apply tools/qemu/patches, link our files: build/qemu
+	@TREE=qemu $(lab)/tree
+
+qemu-patches: ## write the commits made in build/qemu back to tools/qemu/patches
+	@TREE=qemu $(lab)/patches
+
+qemu-series: qemu-tree ## the mail-ready series for QEMU, in build/qemu-series-out
+	@TREE=qemu $(lab)/series
+
 lint: tree ## checkpatch, sparse, W=1, shellcheck, documentation
 	@$(lab)/lint
 
@@ -61,4 +73,5 @@ clean: ## remove build/; downloads and the compiler cache stay
 	rm -rf $(BUILD)
 
 .PHONY: help run check check-debug bench shell deps tree patches kernel kvmi lint series series-check clean
+.PHONY: qemu qemu-tree qemu-patches qemu-series
 .DEFAULT_GOAL := help

@@ -4,13 +4,28 @@
 # What the scripts that deal with build/linux know about its history: on top of
 # the tag "base" there are patch commits (edits of the kernel's own files) and
 # overlay commits (links to our files), in any order, and never both in one.
+# With TREE=qemu they do the same for build/qemu, with what is in tools/qemu.
 
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-overlay_dirs=(Documentation arch include virt tools/testing tools/kvm samples)
+# tree: where the tree is; ours: where our files are, by their paths in the tree,
+# and patches/; steps: where series.txt and changelogs/ are; make_prefix: of
+# the targets in the Makefile.
+# shellcheck disable=SC2034
+case ${TREE:=linux} in
+linux)
+	project=kernel tree=$LINUX_DIR ours=$TOP steps=$LAB make_prefix=
+	overlay_dirs=(Documentation arch include virt tools/testing tools/kvm samples) ;;
+qemu)
+	project=QEMU tree=$BUILD/qemu ours=$TOP/tools/qemu steps=$TOP/tools/qemu make_prefix=qemu-
+	overlay_dirs=(accel docs include monitor qapi tests) ;;
+*) fail "TREE=$TREE: there are linux and qemu" ;;
+esac
+tree_name=build/$TREE
+patches=$(realpath -m --relative-to="$TOP" "$ours/patches")
 
 lgit() {
-	git -C "$LINUX_DIR" "$@"
+	git -C "$tree" "$@"
 }
 
 # The identity for commits in there: the user's, if there is one.
@@ -21,9 +36,9 @@ fi
 
 # our_files: what belongs into the kernel tree, by its path there.
 our_files() {
-	git -C "$TOP" ls-files -co --exclude-standard --deduplicate -- "${overlay_dirs[@]}" |
+	git -C "$ours" ls-files -co --exclude-standard --deduplicate -- "${overlay_dirs[@]}" |
 		while read -r f; do
-			[ ! -f "$TOP/$f" ] || say "$f"
+			[ ! -f "$ours/$f" ] || say "$f"
 		done | sort
 }
 
@@ -40,7 +55,7 @@ patch_commits() {
 	for c in $(lgit rev-list --reverse base..HEAD); do
 		case $(kind "$c") in
 		patch) say "$c" ;;
-		mixed) fail "build/linux: $(lgit log -1 --format='%h "%s"' "$c") has links to our files next to edits of the kernel's; split it" ;;
+		mixed) fail "$tree_name: $(lgit log -1 --format='%h "%s"' "$c") has links to our files next to edits of its own; split it" ;;
 		esac
 	done
 }
@@ -73,22 +88,22 @@ sum_patches() {
 # differ in hashes and line numbers when the kernel is not quite the one that
 # the patches were made on.
 remember() {
-	printf '%s %s\n' "$(sum_patches "$TOP/patches")" "$(sum_patches "$1")" >"$LINUX_DIR/.git/kvmi-synced"
+	printf '%s %s\n' "$(sum_patches "$ours/patches")" "$(sum_patches "$1")" >"$tree/.git/kvmi-synced"
 }
 
 # compare DIR: sets repo_changed and tree_changed (0 or 1) for the exported
 # patches in DIR and patches/, as against the last time that they were the same.
 # shellcheck disable=SC2034
 compare() {
-	local repo tree old_repo old_tree none
-	repo=$(sum_patches "$TOP/patches")
-	tree=$(sum_patches "$1")
+	local repo made old_repo old_tree none
+	repo=$(sum_patches "$ours/patches")
+	made=$(sum_patches "$1")
 	none=$(sum_patches /nonexistent)
-	[ "$repo" != "$tree" ] || remember "$1"
-	read -r old_repo old_tree < <(cat "$LINUX_DIR/.git/kvmi-synced" 2>/dev/null || echo "$none $none")
+	[ "$repo" != "$made" ] || remember "$1"
+	read -r old_repo old_tree < <(cat "$tree/.git/kvmi-synced" 2>/dev/null || echo "$none $none")
 	repo_changed=0 tree_changed=0
 	[ "$repo" = "$old_repo" ] || repo_changed=1
-	[ "$tree" = "$old_tree" ] || tree_changed=1
+	[ "$made" = "$old_tree" ] || tree_changed=1
 }
 
 # uncommitted: edits of the kernel's own files that no commit has.
