@@ -22,6 +22,7 @@ qemu)
 *) fail "TREE=$TREE: there are linux and qemu" ;;
 esac
 tree_name=build/$TREE
+# shellcheck disable=SC2034
 patches=$(realpath -m --relative-to="$TOP" "$ours/patches")
 
 lgit() {
