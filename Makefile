@@ -51,6 +51,9 @@ kvmi: tree ## build the kvmi command
 qemu: qemu-tree ## build QEMU 10 with the object that offers a VM to a tool
 	@$(lab)/qemu-build
 
+qemu-check: qemu-tree ## the tests of that object, without KVM
+	@$(lab)/qemu-check
+
 qemu-tree: deps ## fetch QEMU, apply tools/qemu/patches, link our files: build/qemu
 	@TREE=qemu $(lab)/tree
 
@@ -73,5 +76,5 @@ clean: ## remove build/; downloads and the compiler cache stay
 	rm -rf $(BUILD)
 
 .PHONY: help run check check-debug bench shell deps tree patches kernel kvmi lint series series-check clean
-.PHONY: qemu qemu-tree qemu-patches qemu-series
+.PHONY: qemu qemu-check qemu-tree qemu-patches qemu-series
 .DEFAULT_GOAL := help
