@@ -85,8 +85,9 @@ struct Introspection {
     bool migrating;
     bool stopped;
     bool ending;
-    /* KVM has the socket: for the migration thread. */
+    /* For the migration thread: KVM has the socket; it waits for that. */
     bool hooked;
+    bool awaited;
 
     IntrospectionState told_state;
     bool told;
@@ -550,6 +551,7 @@ static void introspection_shutdown(Notifier *notifier, void *data)
 static int introspection_migration(Introspection *s, MigrationEvent *e)
 {
     s->migrating = e->type == MIG_EVENT_PRECOPY_SETUP;
+    qatomic_set(&s->awaited, s->migrating);
     introspection_update(s);
     if (s->migrating) {
         introspection_core_release(&s->core);
@@ -586,13 +588,14 @@ static const MigrationNotifyFunc introspection_migrations[MIG_MODE__MAX] = {
 
 /*
  * The migration thread asks this, four times a second, before it begins to copy
- * the guest. migrate_cancel ends it.
+ * the guest; and for 30 seconds more if it is cancelled, for devices that have
+ * to be plugged in again. That is not for us.
  */
 static bool introspection_unplug_pending(void *opaque)
 {
     Introspection *s = opaque;
 
-    return qatomic_read(&s->hooked);
+    return qatomic_read(&s->hooked) && qatomic_read(&s->awaited);
 }
 
 /* What the tool does to the guest must not become part of what is saved. */
@@ -634,6 +637,9 @@ static MonitorGateVerdict introspection_gate_begin(void *opaque,
     Introspection *s = opaque;
     bool mine;
 
+    if (g_str_equal(command, "migrate_cancel")) {
+        return MONITOR_GATE_PASS;
+    }
     if (g_str_equal(command, "stop") || g_str_equal(command, "s")) {
         mine = runstate_is_live(runstate_get());
     } else if (g_str_equal(command, "system_powerdown")) {
@@ -659,6 +665,10 @@ static void introspection_gate_end(void *opaque, const char *command)
 {
     Introspection *s = opaque;
 
+    if (g_str_equal(command, "migrate_cancel")) {
+        qatomic_set(&s->awaited, false);
+        return;
+    }
     assert(s->held);
     s->held--;
     /* Snapshots are made, and guests powered down, after the command. */

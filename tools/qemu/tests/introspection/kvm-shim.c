@@ -11,6 +11,8 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -65,11 +67,12 @@ static void __attribute__((format(printf, 1, 2))) say(const char *format, ...)
 /* The error that @name is to fail with. */
 static int failure(const char *name)
 {
-    char fail[256], *found;
+    char fail[256];
+    size_t length = strlen(name);
 
     read_file("KVM_SHIM_FAIL", fail, sizeof(fail));
-    found = strstr(fail, name);
-    return found ? atoi(found + strlen(name) + 1) : 0;
+    return !strncmp(fail, name, length) && fail[length] == '=' ?
+           atoi(fail + length + 1) : 0;
 }
 
 static int fail_with(int error)
@@ -78,10 +81,25 @@ static int fail_with(int error)
     return -1;
 }
 
+/* As KVM does when the tool has closed its side. */
+static void *wait_for_end(void *opaque)
+{
+    int fd = (long)opaque;
+    struct pollfd pollfd = { .fd = fd, .events = POLLRDHUP };
+
+    while (poll(&pollfd, 1, -1) < 0 && errno == EINTR) {
+        /* again */
+    }
+    shutdown(fd, SHUT_RDWR);
+    close(fd);
+    return NULL;
+}
+
 static int hook(const struct kvm_introspection_hook *hook)
 {
     int type = 0, error = failure("HOOK");
     socklen_t length = sizeof(type);
+    pthread_t thread;
     char pending[64];
     int i, n;
 
@@ -105,6 +123,11 @@ static int hook(const struct kvm_introspection_hook *hook)
         say("%s%02x", i ? "" : " ", pending[i] & 0xff);
     }
     say("\n");
+    if (pthread_create(&thread, NULL, wait_for_end,
+                       (void *)(long)fcntl(tool, F_DUPFD_CLOEXEC, 3))) {
+        abort();
+    }
+    pthread_detach(thread);
     return 0;
 }
 

@@ -129,6 +129,8 @@ class Tool:
         self.conn = None
 
     def accept(self):
+        if self.conn:
+            self.conn.close()
         self.conn, _ = self.listener.accept()
         self.conn.settimeout(LIMIT)
         self.hello = self.read(4)
@@ -156,7 +158,7 @@ class Tool:
     def alone(self, seconds):
         self.listener.settimeout(seconds)
         try:
-            self.listener.accept()
+            self.listener.accept()[0].close()
         except socket.timeout:
             return True
         finally:
@@ -175,6 +177,11 @@ class Tool:
     def close(self):
         self.conn.close()
 
+    def end(self):
+        self.listener.close()
+        if self.conn:
+            self.conn.close()
+
 
 def start_time(hello):
     return struct.unpack_from('=q', hello, 24)[0]
@@ -187,7 +194,7 @@ class Base(unittest.TestCase):
         self.processes = []
         self.addCleanup(self.end)
         self.tool = Tool(self.path('tool'))
-        self.addCleanup(self.tool.listener.close)
+        self.addCleanup(lambda: self.tool.end())
         self.fail_with('')
 
     def path(self, name):
@@ -360,14 +367,14 @@ class Options(Base):
                 ('handshake-timeout=4294968', 'from 1 to 86400'),
                 ('unhook-timeout=4294967296', 'unhook-timeout'),
                 ('unhook-timeout=-1', 'unhook-timeout'),
-                ('command.0=frobnicate', "no introspection command "
+                ('command=frobnicate', "no introspection command "
                                          "'frobnicate'"),
-                ('command.0=pf', "no introspection command 'pf'"),
-                ('event.0=vm-get-info', "no introspection event"),
-                ('event.0=4294967295', "no introspection event"),
-                ('command.0=30', "KVM does not know the introspection command"),
-                ('event.0=20', "KVM does not know the introspection event"),
-                ('command=8', 'command'),
+                ('command=pf', "no introspection command 'pf'"),
+                ('event=vm-get-info', "no introspection event"),
+                ('event=4294967295', "no introspection event"),
+                ('command=30', "KVM does not know the introspection command"),
+                ('event=20', "KVM does not know the introspection event"),
+                ('command.0=8', 'command.0'),
                 ('key=none', "No secret with id 'none'"),
                 ('auth=sha1', "'auth' needs a 'key'"),
                 ('auth=md5', "md5"),
@@ -426,8 +433,8 @@ class Handshake(Base):
         self.assertNotIn('auth', info)
 
     def test_allow_lists(self):
-        self.qemu(options=',command.0=vm-get-info,command.1=12,event.0=unhook,'
-                  'event.1=0x11,reply-deadline=1500')
+        self.qemu(options=',command=vm-get-info,command=12,event=unhook,'
+                  'event=0x11,reply-deadline=1500')
         self.hooked()
         self.expect_log('HOOK', 'DEADLINE 1500 0', 'EVENT 1 0', 'EVENT 1 17',
                         'COMMAND 1 8', 'COMMAND 1 12')
@@ -970,8 +977,11 @@ class Save(Base):
         self.qmp.do('migrate', uri='file:' + self.path('state'))
         self.assertTrue(self.tool.asked_to_go())
         self.qmp.do('migrate_cancel')
+        began = time.monotonic()
         wait_for(lambda: self.qmp.do('query-migrate')['status'] ==
                  'cancelled', 'cancellation')
+        self.assertLess(time.monotonic() - began, LIMIT / 4)
+        self.assertEqual(self.info()['state'], 'unhooking')
         self.tool.close()
         self.hooked()
 
@@ -1023,6 +1033,8 @@ class Save(Base):
 
         self.qemu('-incoming', 'defer', '-S', name='incoming')
         self.assertEqual(self.info()['state'], 'suspended')
+        # The character device has connected once before it could be told.
+        self.tool.listener.accept()[0].close()
         self.assertTrue(self.tool.alone(0.3))
         self.qmp.do('migrate-incoming', uri='file:' + self.path('state'))
         wait_for(lambda: self.qmp.do('query-status')['status'] == 'paused',
