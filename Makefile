@@ -54,6 +54,12 @@ qemu: qemu-tree ## build QEMU 10 with the object that offers a VM to a tool
 qemu-check: qemu-tree ## the tests of that object, without KVM
 	@$(lab)/qemu-check
 
+qemu-live: qemu kernel ## QEMU with a guest and a tool, on KVM in the emulated AMD machine
+	@$(lab)/qemu-lab live
+
+qemu-survive: qemu kernel kvmi ## 200 random actions on such a guest
+	@$(lab)/qemu-lab survive
+
 qemu-tree: deps ## fetch QEMU, apply tools/qemu/patches, link our files: build/qemu
 	@TREE=qemu $(lab)/tree
 
@@ -76,5 +82,5 @@ clean: ## remove build/; downloads and the compiler cache stay
 	rm -rf $(BUILD)
 
 .PHONY: help run check check-debug bench shell deps tree patches kernel kvmi lint series series-check clean
-.PHONY: qemu qemu-check qemu-tree qemu-patches qemu-series
+.PHONY: qemu qemu-check qemu-live qemu-survive qemu-tree qemu-patches qemu-series
 .DEFAULT_GOAL := help

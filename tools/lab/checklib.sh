@@ -27,14 +27,18 @@ test_step() {
 	[ "$result" = pass ]
 }
 
-# must_build NAME COMMAND...: one that says itself what it does, and without which
-# there is nothing to test.
-must_build() {
+# build_step NAME COMMAND...: one that says itself what it does.
+build_step() {
 	local name=$1 result=pass
 	shift
 	"$@" || result=fail
 	printf 'build\t%s\t\t%s\t%s\t%s\n' "$name" "$result" "see above" "$LOG/$name.log" >>"$records"
-	[ "$result" = pass ] || finish
+	[ "$result" = pass ]
+}
+
+# must_build NAME COMMAND...: one without which there is nothing to test.
+must_build() {
+	build_step "$@" || finish
 }
 
 # report [OPTION...]: what came of it, with the totals; fails if something did.

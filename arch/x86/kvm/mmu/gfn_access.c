@@ -3,9 +3,9 @@
  * What a guest may do with single pages of its memory.
  *
  * A map of each VM (gfn_access_map.c) says for a gfn which of reading, writing and
- * executing are allowed. The map knows nothing of memslots and SPTEs. It is looked at where SPTEs are made, where a fault is about to be
- * resolved, where the size of a mapping is decided, and where KVM accesses memory
- * in place of the guest.
+ * executing are allowed. The map knows nothing of memslots and SPTEs. It is looked
+ * at where SPTEs are made, where a fault is about to be resolved, where the size of
+ * a mapping is decided, and where KVM accesses memory in place of the guest.
  *
  * An access that is denied can be let through. The vCPU then has a pass for the
  * page, until the instruction is done. With it KVM emulates the instruction. If it

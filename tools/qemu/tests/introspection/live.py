@@ -15,7 +15,6 @@ import socket
 import struct
 import sys
 import time
-import unittest
 
 import test
 from test import start_time, wait_for
@@ -333,7 +332,7 @@ def main():
     if len(sys.argv) < 4:
         sys.exit('usage: live.py QEMU KERNEL INITRD [TEST...]')
     test.QEMU, KERNEL, INITRD = map(os.path.realpath, sys.argv[1:4])
-    unittest.main(argv=sys.argv[:1] + sys.argv[4:], verbosity=2)
+    test.run(*sys.argv[4:])
 
 
 if __name__ == '__main__':

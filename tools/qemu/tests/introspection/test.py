@@ -23,6 +23,8 @@ import tempfile
 import time
 import unittest
 
+import tap
+
 QEMU = SHIM = None
 LIMIT = 20                      # seconds for anything that is to happen
 UUID = '00112233-4455-6677-8899-aabbccddeeff'
@@ -1102,12 +1104,19 @@ class Save(Base):
         self.hooked()
 
 
+def run(*tests):
+    """Runs all tests, or these; prints TAP."""
+    runner = tap.TAPTestRunner()
+    runner.set_stream(True)
+    unittest.main(argv=[sys.argv[0], *tests], testRunner=runner)
+
+
 def main():
     global QEMU, SHIM
     if len(sys.argv) < 3:
         sys.exit('usage: test.py QEMU SHIM [TEST...]')
     QEMU, SHIM = map(os.path.realpath, sys.argv[1:3])
-    unittest.main(argv=sys.argv[:1] + sys.argv[3:], verbosity=2)
+    run(*sys.argv[3:])
 
 
 if __name__ == '__main__':
