@@ -65,8 +65,9 @@ class Protector:
                 stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
             self.commands.append(command)
             for line in command.stdout:
+                # kvmi: N pages protected, ...
                 if 'pages protected' in line:
-                    self.pages = int(line.split()[0])
+                    self.pages = int(line.split()[1])
                     self.protected += 1
                 if ' pf ' in ' ' + line and 'text' in line:
                     self.attempts.append(line)
@@ -304,7 +305,7 @@ class Survive(live.Live):
     def test_survive(self):
         begin = time.monotonic()
         self.begin()
-        self.booted()
+        self.running()
         self.protected_now()
         for n in range(ACTIONS):
             name = self.choose()
