@@ -351,6 +351,21 @@ static void racer(u64 nr, u64 gva)
 	GUEST_DONE();
 }
 
+/* KVM itself asks whether it may, and writes. */
+static void emulated_racer(u64 nr, u64 gva)
+{
+	u64 n = 0;
+
+	kvmi_guest_may_spin();
+	while (!READ_ONCE(race_is_over)) {
+		n++;
+		asm volatile(KVM_FEP "mov %1, (%0)" : : "r"(gva), "r"(n) : "memory");
+		GUEST_ASSERT_EQ(kvmi_guest_load(gva, 0), n);
+	}
+	WRITE_ONCE(race_total[nr], n);
+	GUEST_DONE();
+}
+
 struct race {
 	struct kvm_vm *vm;
 	struct kvmi_tool *tool;
@@ -502,7 +517,7 @@ static void race_flip(struct race *race, int i)
 		race_let_run(race);
 }
 
-static void test_race(int nr)
+static void test_race(int nr, void *guest)
 {
 	struct race *race = calloc(1, sizeof(*race));
 	struct kvm_vcpu *vcpu[MAX_RACERS];
@@ -514,7 +529,7 @@ static void test_race(int nr)
 
 	TEST_ASSERT(race, "No memory");
 	race->nr = nr;
-	race->vm = vm_create_with_vcpus(nr, racer, vcpu);
+	race->vm = vm_create_with_vcpus(nr, guest, vcpu);
 	race->tool = kvmi_hook(race->vm);
 	kvmi_page_alloc(race->vm, &race->page);
 	for (v = 0; v < nr; v++) {
@@ -560,6 +575,7 @@ FIXTURE_TEARDOWN(race)
 
 FIXTURE_VARIANT(race) {
 	int vcpus;
+	bool emulated;
 };
 
 FIXTURE_VARIANT_ADD(race, two_vcpus) {
@@ -570,9 +586,22 @@ FIXTURE_VARIANT_ADD(race, four_vcpus) {
 	.vcpus = 4,
 };
 
+FIXTURE_VARIANT_ADD(race, two_emulated) {
+	.vcpus = 2,
+	.emulated = true,
+};
+
+FIXTURE_VARIANT_ADD(race, four_emulated) {
+	.vcpus = 4,
+	.emulated = true,
+};
+
 TEST_F_TIMEOUT(race, flips, 3600)
 {
-	test_race(variant->vcpus);
+	if (variant->emulated && !is_forced_emulation_enabled)
+		SKIP(return, "The parameter kvm.force_emulation_prefix is off");
+
+	test_race(variant->vcpus, variant->emulated ? emulated_racer : racer);
 }
 
 /* Many pages: more than 200,000, none of which is populated. */
