@@ -71,6 +71,8 @@ class Tool(test.Tool):
 
 
 class Live(test.Base):
+    append = ''                 # to the guest's command line
+
     def setUp(self):
         super().setUp()
         self.tool.__class__ = Tool
@@ -83,7 +85,7 @@ class Live(test.Base):
                 '-uuid', test.UUID, '-name', 'guest', '-kernel', KERNEL,
                 '-initrd', INITRD, '-append',
                 'console=ttyS0 loglevel=4 panic=-1 watchdog_thresh=60 '
-                'rcupdate.rcu_cpu_stall_timeout=300',
+                'rcupdate.rcu_cpu_stall_timeout=300' + self.append,
                 '-serial', 'file:' + self.path('console'),
                 '-serial', 'unix:%s,server=on,wait=off' % self.path('shell'),
                 *args]
@@ -179,9 +181,8 @@ class Live(test.Base):
         self.assertGreater(start_time(self.hooked()), start_time(hello))
         self.running()
 
-    def test_reset_by_guest(self):
-        self.qemu()
-        self.hooked()
+    # Has the guest's shell execute a command, to its end if it has one.
+    def tell_guest(self, command, ends=False):
         shell = socket.socket(socket.AF_UNIX)
         shell.settimeout(test.LIMIT)
         shell.connect(self.path('shell'))
@@ -189,10 +190,33 @@ class Live(test.Base):
         said = b''
         while b'ready' not in said:
             said += shell.recv(100)
-        shell.sendall(b'echo b >/proc/sysrq-trigger\n')
+        shell.sendall(command.encode() + b'\n')
+        while ends and b'=> 0' not in said:
+            said += shell.recv(100)
+
+    def test_reset_by_guest(self):
+        self.qemu()
+        self.hooked()
+        self.tell_guest('echo b >/proc/sysrq-trigger')
         self.qmp.event('RESET')
         self.assertTrue(self.tool.closed())
         self.hooked()
+
+    # One vCPU waits for the tool when the other one has a triple fault.
+    def test_triple_fault(self):
+        self.append = ' reboot=t,f'
+        self.qemu()
+        self.hooked()
+        # Not a sleep, which may need processor 0; and it has to be on the other
+        # one before that waits.
+        self.tell_guest("taskset -c 1 sh -c 'n=0; while [ $n -lt 100000 ]; do "
+                        "n=$((n + 1)); done; echo b >/proc/sysrq-trigger' & "
+                        "usleep 1000000", ends=True)
+        self.tool.park()
+        self.qmp.event('RESET', reason='guest-reset')
+        self.assertTrue(self.tool.closed())
+        self.hooked()
+        self.running()
 
     def test_quit(self):
         self.parked()

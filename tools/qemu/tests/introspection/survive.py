@@ -11,6 +11,7 @@
 # guest has the module /lib/rootkit.ko.
 
 import collections
+import json
 import os
 import random
 import signal
@@ -46,7 +47,6 @@ class Protector:
         self.server = None
         self.start()
         self.thread = threading.Thread(target=self.protect, daemon=True)
-        self.thread.start()
 
     def start(self):
         # The one that was killed cannot have removed it.
@@ -94,7 +94,8 @@ class Protector:
         if self.server:
             self.server.send_signal(signal.SIGCONT)
             self.kill()
-        self.thread.join(test.LIMIT)
+        if self.thread.is_alive():
+            self.thread.join(test.LIMIT)
 
 
 class Survive(live.Live):
@@ -103,6 +104,7 @@ class Survive(live.Live):
         self.tool.end()
         os.unlink(self.path('tool'))
         self.generation = 0
+        self.uuid, self.memory = test.UUID, '96'
         self.added = self.running_now = True
         self.saved = None
         self.disk_active = True
@@ -121,7 +123,8 @@ class Survive(live.Live):
         return os.path.getsize(self.path(self.name() + '.console'))
 
     def command(self, *args):
-        command = super().command(*args)
+        command = [{test.UUID: self.uuid, '96': self.memory}.get(arg, arg)
+                   for arg in super().command(*args)]
         for what in ('console', 'shell'):
             command = [arg.replace(self.path(what),
                                    self.path('%s.%s' % (self.name(), what)))
@@ -139,6 +142,27 @@ class Survive(live.Live):
 
     def hmp_command(self, line):
         return self.qmp.do('human-monitor-command', command_line=line)
+
+    # Two guests that come to the same socket are told apart.
+    def test_two_guests(self):
+        guests = [(test.UUID, 96),
+                  ('ffeeddcc-bbaa-9988-7766-554433221100', 128)]
+        for self.uuid, memory in guests:
+            self.memory = str(memory)
+            self.begin()
+            self.running()
+            self.generation += 1
+            # One disk each.
+            self.disk_options = []
+        for (uuid, memory), process in zip(guests, self.processes):
+            info = wait_for(lambda u=uuid: self.kvmi_info(u), 'info of ' + uuid)
+            self.assertEqual(info['pid'], process.pid)
+            self.assertEqual(int(info['memory_end'], 16), memory << 20)
+
+    def kvmi_info(self, uuid):
+        done = subprocess.run([KVMI, 'info', '--json', uuid], check=False,
+                              stdout=subprocess.PIPE, text=True)
+        return done.returncode == 0 and json.loads(done.stdout)
 
     # ---------------------------------------------------------------- actions
 
@@ -317,6 +341,7 @@ class Survive(live.Live):
 
     def test_survive(self):
         begin = time.monotonic()
+        self.protector.thread.start()
         self.begin()
         self.running()
         self.protected_now()
@@ -349,7 +374,7 @@ def main():
         ACTIONS = int(sys.argv[5])
     if len(sys.argv) > 6:
         SEED = int(sys.argv[6])
-    test.run('Survive.test_survive')
+    test.run('Survive.test_two_guests', 'Survive.test_survive')
 
 
 if __name__ == '__main__':

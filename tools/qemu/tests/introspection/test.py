@@ -992,6 +992,20 @@ class Save(Base):
         self.tool.close()
         self.hooked()
 
+    # QEMU stops the guest first here; the tool is asked all the same.
+    def test_migrate_cpr(self):
+        self.qemu('-machine', 'memory-backend=ram', '-object',
+                  'memory-backend-ram,id=ram,size=64M,share=on')
+        self.hooked()
+        self.qmp.do('migrate-set-parameters', mode='cpr-reboot')
+        self.qmp.do('migrate', uri='file:' + self.path('state'))
+        self.assertTrue(self.tool.asked_to_go())
+        self.assertNotEqual(self.qmp.do('query-migrate')['status'],
+                            'completed')
+        self.tool.close()
+        wait_for(lambda: self.qmp.do('query-migrate')['status'] ==
+                 'completed', 'migration')
+
     def test_migrate_fails(self):
         self.qemu()
         self.hooked()
