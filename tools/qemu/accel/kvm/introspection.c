@@ -332,8 +332,9 @@ static void introspection_op_describe(void *opaque, IntrospectionHello *hello)
     hello->start_time = s->start_time;
     pstrcpy(hello->name, sizeof(hello->name), qemu_get_vm_name() ?: "");
     WITH_RCU_READ_LOCK_GUARD() {
-        flatview_for_each_range(address_space_to_flatview(&address_space_memory),
-                                introspection_end_of_ram, &max_gpa);
+        FlatView *view = address_space_to_flatview(&address_space_memory);
+
+        flatview_for_each_range(view, introspection_end_of_ram, &max_gpa);
     }
     hello->max_gpa = max_gpa;
 }
