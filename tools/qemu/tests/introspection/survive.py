@@ -159,6 +159,24 @@ class Survive(live.Live):
             self.assertEqual(info['pid'], process.pid)
             self.assertEqual(int(info['memory_end'], 16), memory << 20)
 
+    def test_vsock(self):
+        with open(self.path('vsock.err'), 'wb') as err:
+            server = subprocess.Popen([KVMI, 'serve', 'vsock:4711'],
+                                      stdout=subprocess.DEVNULL, stderr=err)
+        self.addCleanup(server.wait)
+        self.addCleanup(server.terminate)
+        self.added = False
+        self.begin()
+        self.qmp.do('chardev-add', id='vsock', backend={
+            'type': 'socket', 'data': {
+                'server': False, 'reconnect-ms': 500, 'addr': {
+                    'type': 'vsock', 'data': {'cid': '1', 'port': '4711'}}}})
+        self.qmp.do('object-add', qom_type='introspection', id='kvmi',
+                    chardev='vsock')
+        # Who is at the other end of a vsock is not known, but what is in there.
+        info = wait_for(lambda: self.kvmi_info(self.uuid), 'info')
+        self.assertEqual(int(info['memory_end'], 16), 96 << 20)
+
     def kvmi_info(self, uuid):
         done = subprocess.run([KVMI, 'info', '--json', uuid], check=False,
                               stdout=subprocess.PIPE, text=True)
@@ -374,7 +392,8 @@ def main():
         ACTIONS = int(sys.argv[5])
     if len(sys.argv) > 6:
         SEED = int(sys.argv[6])
-    test.run('Survive.test_two_guests', 'Survive.test_survive')
+    test.run('Survive.test_two_guests', 'Survive.test_vsock',
+             'Survive.test_survive')
 
 
 if __name__ == '__main__':
