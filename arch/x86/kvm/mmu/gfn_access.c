@@ -652,6 +652,9 @@ static bool kvm_lift_some_gfn_access(struct kvm *kvm, unsigned long *index)
 	guard(write_lock)(&kvm->mmu_lock);
 
 	block = xa_find(&map->blocks, index, ULONG_MAX, XA_PRESENT);
+	/* There was no memory for any: an invalidation must have a range. */
+	if (!block)
+		return false;
 
 	kvm_mmu_invalidate_start(kvm);
 	while (block && blocks++ < KVM_GFN_LIFT_BLOCKS) {
