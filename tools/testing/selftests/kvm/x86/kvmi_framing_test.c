@@ -25,16 +25,8 @@ static void guest_hypercall_loop(void)
 static void start_with_event(struct kvmi_tool *tool, struct kvm_vcpu *vcpu,
 			     struct kvmi_runner *runner, struct kvmi_ev *ev)
 {
-	struct kvmi_vcpu_control_events req = {
-		.event_id = KVMI_VCPU_EVENT_HYPERCALL,
-		.enable = 1,
-	};
-	u32 seq;
-
-	seq = kvmi_send_vcpu(tool, KVMI_VCPU_CONTROL_EVENTS, 0, &req, sizeof(req));
 	vcpu_arch_set_entry_point(vcpu, guest_hypercall_loop);
-	kvmi_start(runner, vcpu);
-	TEST_ASSERT_EQ(kvmi_recv_reply(tool, KVMI_VCPU_CONTROL_EVENTS, seq, NULL, 0, NULL), 0);
+	kvmi_enable_and_start(tool, runner, vcpu, KVMI_VCPU_EVENT_HYPERCALL);
 	kvmi_expect_event(tool, 0, KVMI_VCPU_EVENT_HYPERCALL, ev);
 }
 

@@ -809,7 +809,11 @@ void kvmi_expect_crash(struct kvmi_runner *runner)
 	TEST_ASSERT_EQ(run->system_event.ndata, 0);
 }
 
-/* Commands to a vCPU that does not run yet are carried out when it does. */
+/*
+ * Commands to a vCPU that does not run yet are carried out when it does, before
+ * the guest executes anything: if KVM has read them by then, which it has when it
+ * replies to the next one.
+ */
 void kvmi_enable_and_start(struct kvmi_tool *tool, struct kvmi_runner *runner,
 			   struct kvm_vcpu *vcpu, u16 event)
 {
@@ -817,6 +821,7 @@ void kvmi_enable_and_start(struct kvmi_tool *tool, struct kvmi_runner *runner,
 	u32 seq;
 
 	seq = kvmi_send_vcpu(tool, KVMI_VCPU_CONTROL_EVENTS, vcpu->id, &req, sizeof(req));
+	kvmi_check_version(tool);
 	kvmi_start(runner, vcpu);
 	TEST_ASSERT_EQ(kvmi_recv_reply(tool, KVMI_VCPU_CONTROL_EVENTS, seq, NULL, 0, NULL), 0);
 }
