@@ -207,11 +207,17 @@ class Live(test.Base):
         self.append = ' reboot=t,f'
         self.qemu()
         self.hooked()
-        # Not a sleep, which may need processor 0; and it has to be on the other
-        # one before that waits.
-        self.tell_guest("taskset -c 1 sh -c 'n=0; while [ $n -lt 100000 ]; do "
-                        "n=$((n + 1)); done; echo b >/proc/sysrq-trigger' & "
-                        "usleep 1000000", ends=True)
+        # Processor 0 must not hold a lock when it has to wait: what prints is
+        # stopped before that. Processor 1 does not sleep, which may need the other.
+        self.tell_guest("taskset -c 1 sh -c 'read -r now rest </proc/uptime; "
+                        "end=$((${now%.*} + 10)); >/tmp/there; "
+                        "while [ ${now%.*} -lt $end ]; do "
+                        "read -r now rest </proc/uptime; done; "
+                        "echo b >/proc/sysrq-trigger' & kill -STOP $counters; "
+                        "until [ -e /tmp/there ]; do usleep 10000; done", ends=True)
+        printed = self.printed()
+        time.sleep(1)
+        self.assertEqual(self.printed(), printed)
         self.tool.park()
         self.qmp.event('RESET', reason='guest-reset')
         self.assertTrue(self.tool.closed())

@@ -26,7 +26,7 @@ import unittest
 import tap
 
 QEMU = SHIM = None
-LIMIT = 20                      # seconds for anything that is to happen
+LIMIT = 60                      # seconds for anything that is to happen
 UUID = '00112233-4455-6677-8899-aabbccddeeff'
 KEY = b'\x00a key\xff\n'
 
