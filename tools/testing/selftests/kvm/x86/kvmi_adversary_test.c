@@ -47,8 +47,8 @@
 #define SMM_PREFIX	16	/* bytes at CODE_GPA, before the program */
 
 /* Memory slots of the address space that this mode has. */
-#define SMM_SLOT	(1 << 16)
-#define SMM_SAVE_SLOT	(SMM_SLOT | 1)
+#define SMM_SLOT	BIT(16)
+#define SMM_SAVE_SLOT	(SMM_SLOT | BIT(0))
 
 #define SEL_KERNEL_CS64	0x08
 #define SEL_KERNEL_DS	0x10
@@ -353,11 +353,16 @@ static void add_load(struct program *p, u8 reg, u32 value)
 	add_code(p, &value, sizeof(value));
 }
 
+static u64 code_gpa(const struct program *p)
+{
+	return p->mode->cs_base + p->rip;
+}
+
 /* The next instruction loads al with what this one writes into it. */
 static void add_self_modification(struct program *p)
 {
 	u32 disp = p->mode->bits == 16 ? 2 : 4;
-	u32 addr = p->mode->cs_base + p->rip + p->size + (p->mode->bits == 64 ? 3 : 2) + disp + 1 + 1;
+	u32 addr = code_gpa(p) + p->size + (p->mode->bits == 64 ? 3 : 2) + disp + 1 + 1;
 	u8 value = pick(256);
 
 	add_code(p, p->mode->bits == 16 ? "\xc6\x06" : p->mode->bits == 32 ? "\xc6\x05" :
@@ -625,7 +630,7 @@ static void make_memory(struct program *p)
 	make_table_operand(p, TABLES_GPA + 0x20, IDT_GPA, 0);
 	if (p->mode == &smm_mode)
 		make_smm_prefix(p);
-	memcpy(p->mem + p->mode->cs_base + p->rip, p->code, p->size);
+	memcpy(p->mem + code_gpa(p), p->code, p->size);
 }
 
 static void make_program(struct program *p, const struct mode *mode)
@@ -969,7 +974,9 @@ static bool may_retry(u16 event)
 
 static u64 pick_other_rip(const struct program *p)
 {
-	return p->mode != &smm_mode && chance(50) ? handler_of(p, 0) : p->rip + p->starts[pick(p->nr_insns)];
+	if (p->mode != &smm_mode && chance(50))
+		return handler_of(p, 0);
+	return p->rip + p->starts[pick(p->nr_insns)];
 }
 
 /* The access must not happen: the guest tries again, goes elsewhere, or is stopped. */
