@@ -48,6 +48,7 @@ static void *run_vcpu(void *arg)
 			continue;
 		}
 
+		TEST_ASSERT_KVM_EXIT_REASON(vcpu, KVM_EXIT_IO);
 		TEST_ASSERT_EQ(get_ucall(vcpu, &uc), UCALL_ABORT);
 		REPORT_GUEST_ASSERT(uc);
 	}
