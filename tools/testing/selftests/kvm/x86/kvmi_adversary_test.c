@@ -877,6 +877,8 @@ struct counts {
 	u64 programs;
 	u64 events[KVMI_VCPU_EVENT_SINGLESTEP + 1];
 	u64 denied;
+	u64 denied_in_smm;
+	u64 ended_in_smm;
 	u64 halted;
 	u64 shut_down;
 	u64 ended;
@@ -985,6 +987,7 @@ static u8 deny(struct watch *w, const struct kvmi_ev *ev)
 	struct kvm_regs regs = ev->common.arch.regs;
 
 	counts.denied++;
+	counts.denied_in_smm += ev->common.arch.sregs.cs.base == SMBASE;
 	if (++w->denied > MAX_DENIED) {
 		w->crashed = true;
 		return KVMI_EVENT_ACTION_CRASH;
@@ -1129,6 +1132,7 @@ static void run_watched(struct guest *guest, struct watch *w, struct outcome *o)
 static void count_end(const struct watch *w, const struct outcome *o)
 {
 	counts.programs++;
+	counts.ended_in_smm += o->events.smi.smm;
 	if (o->exit_reason == KVM_EXIT_HLT)
 		counts.halted++;
 	else if (o->exit_reason == KVM_EXIT_SHUTDOWN)
@@ -1332,6 +1336,7 @@ TEST_F(kvmi_adversary, smm_transparent)
 
 	run_transparent(&self->alone, &self->watched, &self->w, self->o, &smm_mode, self->seed,
 			self->rounds);
+	TEST_ASSERT(counts.ended_in_smm, "No program was in that mode");
 }
 
 TEST_F(kvmi_adversary, smm_guarded)
@@ -1340,7 +1345,7 @@ TEST_F(kvmi_adversary, smm_guarded)
 		SKIP(return, "This kernel has no system management mode");
 
 	run_guarded(&self->watched, &self->w, self->o, &smm_mode, self->seed, self->rounds);
-	TEST_ASSERT(counts.denied, "Nothing was denied");
+	TEST_ASSERT(counts.denied_in_smm, "Nothing was denied in that mode");
 }
 
 /* One instruction, and the end. */
