@@ -115,6 +115,26 @@ void kvmi_disconnect(struct kvm_introspection *kvmi)
 }
 
 /*
+ * The VMM of a VM whose tool is gone may never unhook: do not keep what the tool had
+ * queued. A vCPU's thread that is dealing with it has a reference, and carries it out;
+ * nobody begins to after the connection was withdrawn.
+ */
+static void kvmi_drop_all_jobs(struct kvm_introspection *kvmi)
+{
+	struct kvmi_vcpu *kvi;
+
+	guard(mutex)(&kvmi->kvm->lock);
+
+	if (refcount_read(&kvmi->refs) > 1)
+		return;
+
+	/* Pairs with kvmi_put(): what that thread has left in the lists is seen. */
+	smp_acquire__after_ctrl_dep();
+	list_for_each_entry(kvi, &kvmi->vcpus, node)
+		kvmi_drop_jobs(kvi);
+}
+
+/*
  * Take everything back that the tool did to the VM. No kvm->srcu section that
  * begins after this, and no entry of the guest, sees the connection.
  */
@@ -135,6 +155,7 @@ static void kvmi_release(struct kvm_introspection *kvmi)
 	kvmi_arch_clear_page_access(kvm);
 
 	synchronize_srcu_expedited(&kvm->srcu);
+	kvmi_drop_all_jobs(kvmi);
 
 	kvm_for_each_vcpu(i, vcpu, kvm) {
 		kvm_clear_request(KVM_REQ_INTROSPECTION, vcpu);

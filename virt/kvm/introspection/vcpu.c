@@ -43,12 +43,24 @@ struct kvmi_vcpu *kvmi_alloc_vcpu(struct kvm_introspection *kvmi,
 	return kvi;
 }
 
-void kvmi_free_vcpu(struct kvmi_vcpu *kvi)
+/**
+ * kvmi_drop_jobs - forget commands that nobody is going to carry out
+ * @kvi: a vCPU whose thread does not look at it any more
+ */
+void kvmi_drop_jobs(struct kvmi_vcpu *kvi)
 {
 	struct kvmi_job *job, *tmp;
 
-	list_for_each_entry_safe(job, tmp, &kvi->jobs, list)
+	list_for_each_entry_safe(job, tmp, &kvi->jobs, list) {
+		list_del(&job->list);
 		kfree(job);
+	}
+	kvi->nr_jobs = 0;
+}
+
+void kvmi_free_vcpu(struct kvmi_vcpu *kvi)
+{
+	kvmi_drop_jobs(kvi);
 	list_del(&kvi->node);
 	kfree(kvi);
 }

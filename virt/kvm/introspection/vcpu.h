@@ -11,6 +11,7 @@ struct kvmi_job;
 
 struct kvmi_vcpu *kvmi_alloc_vcpu(struct kvm_introspection *kvmi,
 				  struct kvm_vcpu *vcpu);
+void kvmi_drop_jobs(struct kvmi_vcpu *kvi);
 void kvmi_free_vcpu(struct kvmi_vcpu *kvi);
 struct kvmi_vcpu *kvmi_find_vcpu(struct kvm_introspection *kvmi, u16 index);
 
