@@ -48,12 +48,16 @@ expect() {
 mount --bind /dev $root/dev
 mount -t proc proc $root/proc
 mkfifo $root/tty.in $root/tty.out
-chroot $root /bin/qemu -L /share -accel kvm -cpu host -m 256M -nodefaults -display none -no-reboot \
-	-kernel /bzImage -initrd /guest.gz -append "console=ttyS0 loglevel=4 panic=-1 nokaslr norandmaps" \
-	-serial pipe:/tty >/tmp/vmm 2>&1 &
-vmm=$!
+# It tells when it ends, or nobody would wake up.
+{
+	chroot $root /bin/qemu -L /share -accel kvm -cpu host -m 256M -nodefaults -display none -no-reboot \
+		-kernel /bzImage -initrd /guest.gz -append "console=ttyS0 loglevel=4 panic=-1 nokaslr norandmaps" \
+		-serial pipe:/tty -pidfile /tmp/pid 2>&1 | tail -n 3 >/tmp/vmm
+	echo "not ok: QEMU has ended: $(cat /tmp/vmm)" >$root/tty.out
+} &
 exec 4<>$root/tty.out 5<>$root/tty.in
 expect ready
+vmm=$(cat $root/tmp/pid)
 
 for state; do
 	tool=
@@ -74,6 +78,6 @@ for state; do
 		wait $tool || fail "kvmi: $(cat /tmp/tool)"
 	fi
 done
-kill $vmm
-wait $vmm || true
+kill "$vmm"
+wait
 umount $root/dev $root/proc
