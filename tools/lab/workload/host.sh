@@ -41,6 +41,7 @@ expect() {
 		"$1"*) return ;;
 		"not ok"*) fail "the guest: $line" ;;
 		esac
+		echo "# guest: $line"
 	done
 	fail "the guest has closed its console"
 }
