@@ -167,6 +167,8 @@ class Survive(live.Live):
         self.addCleanup(server.terminate)
         self.added = False
         self.begin()
+        # The firmware has QEMU take memory away for a moment.
+        self.running()
         self.qmp.do('chardev-add', id='vsock', backend={
             'type': 'socket', 'data': {
                 'server': False, 'reconnect-ms': 500, 'addr': {
