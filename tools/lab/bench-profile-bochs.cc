@@ -2,7 +2,7 @@
 /*
  * Bochs' instrumentation: how often each instruction was executed, by its address. What
  * a guest executes is counted at address 1. Written to the file that is named by the
- * environment's BOCHS_COUNTS when the machine is reset or goes off.
+ * environment's BOCHS_COUNTS when the machine goes off.
  */
 #include "cpu/cpu.h"
 
@@ -39,10 +39,9 @@ void bx_instr_before_execution(unsigned cpu, bxInstruction_c *insn)
 
 void bx_instr_reset(unsigned cpu, unsigned type)
 {
-	write_counts();
-}
+	static bool once;
 
-void bx_instr_exit(unsigned cpu)
-{
-	write_counts();
+	if (!once)
+		atexit(write_counts);
+	once = true;
 }
