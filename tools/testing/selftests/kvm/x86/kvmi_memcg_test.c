@@ -48,13 +48,17 @@ static long charged(const char *cgroup)
 	return bytes;
 }
 
-FIXTURE(kvmi_memcg) {
+struct parties {
 	char root[PATH_MAX];
 	char *vmm;	/* cgroups */
 	char *tool;
 	pid_t pid;	/* of the VMM */
 	struct kvmi_tool *kvmi;
 	long vmm_was, tool_was;
+};
+
+FIXTURE(kvmi_memcg) {
+	struct parties p;
 };
 
 static char *new_cgroup(const char *root, const char *name)
@@ -66,14 +70,14 @@ static char *new_cgroup(const char *root, const char *name)
 }
 
 FIXTURE_SETUP(kvmi_memcg) {
-	if (cg_find_unified_root(self->root, sizeof(self->root), NULL) ||
-	    cg_read_strstr(self->root, "cgroup.controllers", "memory"))
+	if (cg_find_unified_root(self->p.root, sizeof(self->p.root), NULL) ||
+	    cg_read_strstr(self->p.root, "cgroup.controllers", "memory"))
 		SKIP(return, "no memory cgroups");
-	if (cg_read_strstr(self->root, "cgroup.subtree_control", "memory"))
-		TEST_ASSERT(!cg_write(self->root, "cgroup.subtree_control", "+memory"),
+	if (cg_read_strstr(self->p.root, "cgroup.subtree_control", "memory"))
+		TEST_ASSERT(!cg_write(self->p.root, "cgroup.subtree_control", "+memory"),
 			    "Cannot use memory cgroups");
-	self->vmm = new_cgroup(self->root, "kvmi_vmm");
-	self->tool = new_cgroup(self->root, "kvmi_tool");
+	self->p.vmm = new_cgroup(self->p.root, "kvmi_vmm");
+	self->p.tool = new_cgroup(self->p.root, "kvmi_tool");
 }
 
 static void end_vmm(pid_t *pid)
@@ -86,13 +90,13 @@ static void end_vmm(pid_t *pid)
 }
 
 FIXTURE_TEARDOWN(kvmi_memcg) {
-	end_vmm(&self->pid);
-	if (self->kvmi)
-		kvmi_free(self->kvmi);
-	if (!self->tool)
+	end_vmm(&self->p.pid);
+	if (self->p.kvmi)
+		kvmi_free(self->p.kvmi);
+	if (!self->p.tool)
 		return;
-	TEST_ASSERT(!cg_enter_current(self->root), "Cannot leave the cgroup");
-	TEST_ASSERT(!cg_destroy(self->vmm) && !cg_destroy(self->tool), "A cgroup is in use");
+	TEST_ASSERT(!cg_enter_current(self->p.root), "Cannot leave the cgroup");
+	TEST_ASSERT(!cg_destroy(self->p.vmm) && !cg_destroy(self->p.tool), "A cgroup is in use");
 }
 
 static void guest_loop(void)
@@ -123,28 +127,28 @@ static void run_vmm(const char *cgroup, int fd)
 	exit(1);
 }
 
-static void hook_vmm(FIXTURE_DATA(kvmi_memcg) *self)
+static void hook_vmm(struct parties *p)
 {
 	int fds[2], status;
 
 	TEST_ASSERT(!socketpair(AF_UNIX, SOCK_STREAM, 0, fds), "socketpair: %s",
 		    strerror(errno));
-	self->pid = fork();
-	if (!self->pid) {
+	p->pid = fork();
+	if (!p->pid) {
 		close(fds[1]);
-		run_vmm(self->vmm, fds[0]);
+		run_vmm(p->vmm, fds[0]);
 	}
 	close(fds[0]);
-	TEST_ASSERT(waitpid(self->pid, &status, WUNTRACED) == self->pid && WIFSTOPPED(status),
+	TEST_ASSERT(waitpid(p->pid, &status, WUNTRACED) == p->pid && WIFSTOPPED(status),
 		    "The VMM has failed");
-	TEST_ASSERT(!cg_enter_current(self->tool), "Cannot enter the tool's cgroup");
-	self->kvmi = kvmi_adopt(NULL, fds[1]);
+	TEST_ASSERT(!cg_enter_current(p->tool), "Cannot enter the tool's cgroup");
+	p->kvmi = kvmi_adopt(NULL, fds[1]);
 }
 
-static void remember(FIXTURE_DATA(kvmi_memcg) *self)
+static void remember(struct parties *p)
 {
-	self->tool_was = charged(self->tool);
-	self->vmm_was = charged(self->vmm);
+	p->tool_was = charged(p->tool);
+	p->vmm_was = charged(p->vmm);
 }
 
 /* So much more is charged to @payer, and nothing to @other. */
@@ -160,14 +164,14 @@ static void expect_charged(const char *payer, long was, const char *other, long 
 }
 
 /* The end of the connection gives everything back. */
-static void expect_given_back(FIXTURE_DATA(kvmi_memcg) *self)
+static void expect_given_back(struct parties *p)
 {
 	long more;
 	int i;
 
-	kvmi_close(self->kvmi);
+	kvmi_close(p->kvmi);
 	for (i = 0; i < 10; i++) {
-		more = charged(self->vmm) - self->vmm_was;
+		more = charged(p->vmm) - p->vmm_was;
 		if (more < NOISE)
 			return;
 	}
@@ -179,19 +183,19 @@ TEST_F(kvmi_memcg, restricted_pages)
 	struct kvmi_page_access_entry entries[ENTRIES] = {};
 	int block, nr = 0;
 
-	hook_vmm(self);
-	remember(self);
+	hook_vmm(&self->p);
+	remember(&self->p);
 	for (block = 0; block < BLOCKS; block++) {
 		entries[nr].gpa = SPARSE_GPA + block * BLOCK_SIZE;
 		entries[nr++].access = KVMI_PAGE_ACCESS_R;
 		if (nr < ENTRIES && block < BLOCKS - 1)
 			continue;
-		TEST_ASSERT_EQ(kvmi_set_page_accesses(self->kvmi, entries, nr), 0);
+		TEST_ASSERT_EQ(kvmi_set_page_accesses(self->p.kvmi, entries, nr), 0);
 		nr = 0;
 	}
-	expect_charged(self->vmm, self->vmm_was, self->tool, self->tool_was,
+	expect_charged(self->p.vmm, self->p.vmm_was, self->p.tool, self->p.tool_was,
 		       BLOCKS * BLOCK_BYTES);
-	expect_given_back(self);
+	expect_given_back(&self->p);
 }
 
 TEST_F(kvmi_memcg, queued_commands)
@@ -199,34 +203,34 @@ TEST_F(kvmi_memcg, queued_commands)
 	static struct kvm_xsave xsave;
 	int i;
 
-	hook_vmm(self);
-	remember(self);
+	hook_vmm(&self->p);
+	remember(&self->p);
 	for (i = 0; i < COMMANDS; i++)
-		kvmi_send_vcpu(self->kvmi, KVMI_VCPU_SET_XSAVE, 0, &xsave, sizeof(xsave));
+		kvmi_send_vcpu(self->p.kvmi, KVMI_VCPU_SET_XSAVE, 0, &xsave, sizeof(xsave));
 	/* KVM has read all of it. */
-	kvmi_check_version(self->kvmi);
-	expect_charged(self->vmm, self->vmm_was, self->tool, self->tool_was,
+	kvmi_check_version(self->p.kvmi);
+	expect_charged(self->p.vmm, self->p.vmm_was, self->p.tool, self->p.tool_was,
 		       COMMANDS * sizeof(xsave));
-	expect_given_back(self);
+	expect_given_back(&self->p);
 }
 
 /* The tool attaches, to VMs of its parent. */
-static void attach_to_all(FIXTURE_DATA(kvmi_memcg) *self, const int *vms)
+static void attach_to_all(struct parties *p, const int *vms)
 {
 	struct kvm_vm vm = {};
 	int i, fds[CONNECTIONS][2];
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	TEST_ASSERT(!cg_enter_current(self->tool), "Cannot enter the tool's cgroup");
+	TEST_ASSERT(!cg_enter_current(p->tool), "Cannot enter the tool's cgroup");
 	for (i = 0; i < CONNECTIONS; i++)
 		TEST_ASSERT(!socketpair(AF_UNIX, SOCK_STREAM, 0, fds[i]), "socketpair: %s",
 			    strerror(errno));
-	remember(self);
+	remember(p);
 	for (i = 0; i < CONNECTIONS; i++) {
 		vm.fd = vms[i];
 		TEST_ASSERT_EQ(kvmi_hook_errno(&vm, KVM_INTROSPECTION_ATTACH, fds[i][0], 0), 0);
 	}
-	expect_charged(self->tool, self->tool_was, self->vmm, self->vmm_was,
+	expect_charged(p->tool, p->tool_was, p->vmm, p->vmm_was,
 		       CONNECTIONS * CONNECTION_BYTES);
 	exit(0);
 }
@@ -236,7 +240,7 @@ TEST_F(kvmi_memcg, connection)
 	int i, kvm, status, vms[CONNECTIONS];
 	pid_t pid;
 
-	TEST_ASSERT(!cg_enter_current(self->vmm), "Cannot enter the VMM's cgroup");
+	TEST_ASSERT(!cg_enter_current(self->p.vmm), "Cannot enter the VMM's cgroup");
 	kvm = open_kvm_dev_path_or_exit();
 	for (i = 0; i < CONNECTIONS; i++) {
 		vms[i] = ioctl(kvm, KVM_CREATE_VM, 0);
@@ -246,7 +250,7 @@ TEST_F(kvmi_memcg, connection)
 
 	pid = fork();
 	if (!pid)
-		attach_to_all(self, vms);
+		attach_to_all(&self->p, vms);
 	TEST_ASSERT(waitpid(pid, &status, 0) == pid && !status, "The tool has failed");
 	for (i = 0; i < CONNECTIONS; i++)
 		close(vms[i]);
