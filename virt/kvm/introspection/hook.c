@@ -116,8 +116,9 @@ void kvmi_disconnect(struct kvm_introspection *kvmi)
 
 /*
  * The VMM of a VM whose tool is gone may never unhook: do not keep what the tool had
- * queued. A vCPU's thread that is dealing with it has a reference, and carries it out;
- * nobody begins to after the connection was withdrawn.
+ * queued. Nobody begins to carry it out after the connection was withdrawn. If a vCPU's
+ * thread is still at it, which its reference tells, the commands of all vCPUs stay, until
+ * UNHOOK, the next tool or the end of the VM: they are limited, see limits.h.
  */
 static void kvmi_drop_all_jobs(struct kvm_introspection *kvmi)
 {
